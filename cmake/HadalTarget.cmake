@@ -1,0 +1,13 @@
+# hadal_target_defaults(TARGET): what every target of the tree has in common.
+function(hadal_target_defaults target)
+  target_compile_features(${target} PUBLIC cxx_std_20)
+  set_target_properties(${target} PROPERTIES CXX_EXTENSIONS OFF POSITION_INDEPENDENT_CODE ON)
+  target_compile_options(${target} PRIVATE -Wall -Wextra -Wshadow -Wpedantic
+                         # Bits are part of the contract: the compiler may not fuse a*b+c on its own.
+                         -ffp-contract=off)
+  if(HADAL_SANITIZE)
+    target_compile_options(${target} PRIVATE -fsanitize=address,undefined
+                           -fno-sanitize-recover=all -fno-omit-frame-pointer -O1 -g)
+    target_link_options(${target} PUBLIC -fsanitize=address,undefined)
+  endif()
+endfunction()

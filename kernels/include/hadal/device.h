@@ -1,0 +1,101 @@
+// A Vulkan device, owned or borrowed, with what kernels need of it: capabilities, pipelines,
+// memory, and a plain submit-and-wait. Kernels themselves only record (recorder.h).
+#pragma once
+
+#include <vulkan/vulkan_core.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "hadal/buffer.h"
+#include "hadal/caps.h"
+#include "hadal/status.h"
+
+namespace hadal {
+
+class Recorder;
+namespace vk {
+struct DeviceImpl;
+}
+
+enum class LogLevel { kInfo, kWarning, kError };
+using LogFn = std::function<void(LogLevel, const std::string&)>;
+
+struct DeviceOptions {
+  // Which device: empty = the best (discrete, then integrated, then CPU); a number = index in
+  // list_devices(); otherwise a part of the device's name, any case.
+  std::string select;
+  bool validation = false;  // enable VK_LAYER_KHRONOS_validation; an error when it is absent
+  LogFn log;                // silent when empty
+  std::filesystem::path cache_dir;  // pipeline cache between runs; empty = none
+};
+
+// Handles of a host that owns its Vulkan objects. The host must have enabled the required features
+// (Caps) and keeps everything alive longer than the Device.
+struct BorrowedDevice {
+  PFN_vkGetInstanceProcAddr get_instance_proc_addr = nullptr;
+  VkInstance instance = VK_NULL_HANDLE;
+  VkPhysicalDevice physical_device = VK_NULL_HANDLE;
+  VkDevice device = VK_NULL_HANDLE;
+  uint32_t queue_family = 0;
+  VkQueue queue = VK_NULL_HANDLE;  // used by run() and upload/download only
+};
+
+// Capabilities of every device that the loader shows, in the loader's order, usable or not.
+// Errors: kNoDevice when there is no loader or no device.
+[[nodiscard]] Result<std::vector<Caps>> list_devices();
+
+// Empty when `caps` has all that hadal requires, else the name of the first thing missing.
+[[nodiscard]] std::string missing_requirement(const Caps& caps);
+
+class Device {
+ public:
+  [[nodiscard]] static Result<std::unique_ptr<Device>> create(const DeviceOptions& options = {});
+  [[nodiscard]] static Result<std::unique_ptr<Device>> borrow(const BorrowedDevice& handles,
+                                                              const DeviceOptions& options = {});
+  ~Device();
+  Device(const Device&) = delete;
+  Device& operator=(const Device&) = delete;
+
+  [[nodiscard]] const Caps& caps() const noexcept;
+
+  // Allocates `bytes` (at least 1) of the kind. Errors: kOutOfDeviceMemory with the numbers.
+  // Thread-safe.
+  [[nodiscard]] Result<Buffer> allocate(uint64_t bytes, MemoryKind kind = MemoryKind::kDevice);
+
+  // Copies host bytes into a buffer / back, through staging where the memory is not mapped. Waits.
+  [[nodiscard]] Status upload(const Buffer& dst, uint64_t dst_offset,
+                              std::span<const std::byte> src);
+  [[nodiscard]] Status download(const Buffer& src, uint64_t src_offset, std::span<std::byte> dst);
+
+  // Submits an ended Recorder to the device's queue and waits for it. Errors: kDeviceLost,
+  // kOutOfDeviceMemory. Not thread-safe (one queue).
+  [[nodiscard]] Status run(Recorder& recorder);
+
+  // Bytes allocated now and at most so far through allocate().
+  [[nodiscard]] uint64_t allocated_bytes() const noexcept;
+  [[nodiscard]] uint64_t peak_allocated_bytes() const noexcept;
+
+  // Writes the pipeline cache to DeviceOptions::cache_dir (also done by the destructor). No-op
+  // without.
+  [[nodiscard]] Status save_pipeline_cache() const;
+
+  // Number of validation messages so far (warnings and errors), and the first one.
+  [[nodiscard]] uint32_t validation_messages() const noexcept;
+  [[nodiscard]] std::string first_validation_message() const;
+
+  // Private plumbing, for hadal's own translation units.
+  [[nodiscard]] vk::DeviceImpl& impl() noexcept { return *impl_; }
+
+ private:
+  explicit Device(std::unique_ptr<vk::DeviceImpl> impl);
+  std::unique_ptr<vk::DeviceImpl> impl_;
+};
+
+}  // namespace hadal

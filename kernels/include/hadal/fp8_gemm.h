@@ -1,0 +1,92 @@
+// fp8_gemm: D[m,n] = sum_kb ( sum_{k in kb} A[m,k] B[n,k] ) * a_scale[m,kb] * b_scale[n/128,kb] (+
+// D) over blocks kb of 128 channels: DeepSeek-V3's FP8 linear layer.
+//
+//   a        e4m3 [m, k], row stride a_stride bytes
+//   a_scale  float [m, ceil(k/128)], row stride a_scale_stride
+//   b        e4m3 [n, k], row stride b_stride bytes (the checkpoint's weight, not transposed)
+//   b_scale  float [ceil(n/128), ceil(k/128)], row stride b_scale_stride (`weight_scale_inv`)
+//   d        float or bfloat16 [m, n], row stride d_stride
+//
+// Requirements: addresses of a and b multiples of 16, of the others of their element; a row of a
+// and of b starts at a multiple of 16 bytes; any m, n, k >= 0 (k = 0 gives 0, or d unchanged).
+// Neither a nor b holds the NaN codes 0x7f/0xff: loaders refuse them and fp8_quantize never writes
+// them (a group with a NaN or an infinity gets a NaN scale instead). Bytes between k and the stride
+// are read, never used.
+//
+// Contract: reads a, a_scale, b, b_scale (and d when accumulating), writes d[:, :n] and nothing
+// between n and d_stride. No scratch. record() may be called from several threads on different
+// recorders. Determinism: k is summed ascending inside a block, blocks ascending, each block scaled
+// once; the bits of a row depend on that row and b only, not on m, the tile or the position in the
+// batch. Error bound against exact arithmetic: tests/support/tolerance.h, fp8_gemm_bound.
+//
+// Source: DeepSeek-V3 technical report (arXiv 2412.19437) 3.3; DeepGEMM's fp8_gemm_nt.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "hadal/buffer.h"
+#include "hadal/caps.h"
+#include "hadal/status.h"
+#include "hadal/types.h"
+
+namespace hadal {
+
+class Device;
+class Recorder;
+namespace vk {
+class Pipeline;
+}
+
+struct Fp8GemmShape {
+  uint32_t m = 0, n = 0, k = 0;
+  uint32_t a_stride = 0;        // bytes, at least k
+  uint32_t a_scale_stride = 0;  // elements, at least ceil(k/128)
+  uint32_t b_stride = 0;        // bytes, at least k
+  uint32_t b_scale_stride = 0;  // elements, at least ceil(k/128)
+  uint32_t d_stride = 0;        // elements, at least n
+  ElementType d_type = ElementType::kF32;
+  bool accumulate = false;  // d += instead of d =
+
+  // Tightest legal strides for the sizes.
+  [[nodiscard]] static Fp8GemmShape packed(uint32_t m, uint32_t n, uint32_t k);
+};
+
+struct Fp8GemmArgs {
+  DeviceAddress a = 0, a_scale = 0, b = 0, b_scale = 0, d = 0;
+};
+
+// What choose() decided; prints itself as one line, with the reason for each path not taken.
+struct Fp8GemmConfig {
+  uint32_t tile_m = 0;          // rows of d per workgroup
+  uint32_t tile_n = 0;          // columns of d per invocation
+  uint32_t workgroup_size = 0;  // invocations, along n
+  ElementType d_type = ElementType::kF32;
+  bool use_fma = false;
+  std::vector<std::string> rejected;  // "path: reason"
+  [[nodiscard]] std::string to_string() const;
+};
+
+// Ok, or kInvalidArgument naming the rule that `shape` breaks. Pure.
+[[nodiscard]] Status fp8_gemm_check(const Fp8GemmShape& shape, const Caps& caps);
+// The fastest configuration known for the shape. Pure; requires fp8_gemm_check to be ok.
+[[nodiscard]] Fp8GemmConfig fp8_gemm_choose(const Fp8GemmShape& shape, const Caps& caps);
+
+class Fp8Gemm {
+ public:
+  // Creates the pipeline, or finds it: a device keeps every pipeline once made. Thread-safe.
+  [[nodiscard]] static Result<Fp8Gemm> create(Device& device, const Fp8GemmConfig& config);
+  // Records one dispatch. Errors: those of check; kInvalidArgument for a misaligned address or a
+  // shape whose d_type is not the configuration's; kHazard from the recorder.
+  [[nodiscard]] Status record(Recorder& recorder, const Fp8GemmShape& shape,
+                              const Fp8GemmArgs& args) const;
+
+ private:
+  Fp8Gemm(const Device& device, const vk::Pipeline* pipeline, Fp8GemmConfig config);
+  const Device* device_;
+  const vk::Pipeline* pipeline_;
+  Fp8GemmConfig config_;
+};
+
+}  // namespace hadal

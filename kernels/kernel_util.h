@@ -1,0 +1,31 @@
+// Small helpers that every <kernel>.cpp uses. Private.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "hadal/buffer.h"
+#include "hadal/caps.h"
+
+namespace hadal {
+
+// Bytes from the first row's start to the last row's end of a [rows, width] array.
+[[nodiscard]] constexpr uint64_t strided_bytes(uint64_t rows, uint64_t width, uint64_t stride,
+                                               uint64_t element_bytes) {
+  return rows == 0 || width == 0 ? 0 : ((rows - 1) * stride + width) * element_bytes;
+}
+
+template <class Push>
+[[nodiscard]] std::span<const std::byte> push_bytes(const Push& push) {
+  return {reinterpret_cast<const std::byte*>(&push), sizeof(Push)};
+}
+
+// Workgroup for kernels whose invocations lie along columns: one subgroup on a CPU driver, where a
+// second one only adds state; on GPUs 64, enough to fill a wave of any vendor.
+[[nodiscard]] inline uint32_t column_workgroup_size(const Caps& caps) {
+  const uint32_t wanted = caps.is_cpu ? caps.subgroup_size : 64;
+  return wanted < caps.max_workgroup_invocations ? wanted : caps.max_workgroup_invocations;
+}
+
+}  // namespace hadal

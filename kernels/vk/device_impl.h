@@ -1,0 +1,63 @@
+// What is behind hadal::Device.
+#pragma once
+
+#include <atomic>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "dispatch_table.h"
+#include "hadal/device.h"
+#include "instance.h"
+#include "pipeline.h"
+#include "result.h"
+
+struct VmaAllocator_T;
+
+namespace hadal::vk {
+
+struct DeviceImpl {
+  DeviceImpl() = default;
+  ~DeviceImpl();
+  DeviceImpl(const DeviceImpl&) = delete;
+  DeviceImpl& operator=(const DeviceImpl&) = delete;
+
+  std::unique_ptr<Instance> instance;  // null when borrowed
+  bool owns_device = false;
+  PFN_vkGetInstanceProcAddr get_instance_proc_addr = nullptr;
+  VkInstance instance_handle = VK_NULL_HANDLE;
+  InstanceTable instance_table;
+  VkPhysicalDevice physical = VK_NULL_HANDLE;
+  VkDevice device = VK_NULL_HANDLE;
+  DeviceTable table;
+  uint32_t queue_family = 0;
+  VkQueue queue = VK_NULL_HANDLE;
+  Caps caps;
+  LogFn log;
+  ValidationLog* validation = nullptr;
+
+  VmaAllocator_T* allocator = nullptr;
+  std::atomic<uint64_t> allocated_bytes = 0;
+  std::atomic<uint64_t> peak_allocated_bytes = 0;
+
+  VkSemaphore timeline = VK_NULL_HANDLE;
+  uint64_t timeline_value = 0;
+
+  // Pipelines by module and constants, made once; see pipeline.h.
+  std::mutex pipelines_mutex;
+  std::map<PipelineKey, std::unique_ptr<Pipeline>> pipelines;
+  VkPipelineCache pipeline_cache = VK_NULL_HANDLE;
+  std::filesystem::path pipeline_cache_file;
+
+  // After `device` is set: function table, queue, allocator, timeline, pipeline cache.
+  [[nodiscard]] Status finish_setup(const DeviceOptions& options);
+  [[nodiscard]] Status submit_and_wait(VkCommandBuffer command_buffer);
+};
+
+// memory.cpp
+[[nodiscard]] Status create_allocator(DeviceImpl& impl);
+void destroy_allocator(DeviceImpl& impl);
+
+}  // namespace hadal::vk

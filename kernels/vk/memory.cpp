@@ -1,0 +1,126 @@
+// Device memory through VulkanMemoryAllocator, with hadal's function pointers.
+#include <fmt/format.h>
+
+#include "device_impl.h"
+#include "hadal/buffer.h"
+#include "hadal/device.h"
+
+#define VMA_STATIC_VULKAN_FUNCTIONS 0
+#define VMA_DYNAMIC_VULKAN_FUNCTIONS 1
+#define VMA_VULKAN_VERSION 1002000
+#define VMA_IMPLEMENTATION
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wall"
+#pragma GCC diagnostic ignored "-Wextra"
+#pragma GCC diagnostic ignored "-Wpedantic"
+#include <vk_mem_alloc.h>
+#pragma GCC diagnostic pop
+
+namespace hadal {
+
+struct Buffer::Impl {
+  vk::DeviceImpl* device = nullptr;
+  VkBuffer handle = VK_NULL_HANDLE;
+  VmaAllocation allocation = VK_NULL_HANDLE;
+  uint64_t bytes = 0;
+  ~Impl() {
+    vmaDestroyBuffer(device->allocator, handle, allocation);
+    device->allocated_bytes -= bytes;
+  }
+};
+
+Buffer::Buffer() noexcept = default;
+Buffer::Buffer(Buffer&& other) noexcept {
+  *this = std::move(other);
+}
+Buffer& Buffer::operator=(Buffer&& other) noexcept {
+  impl_ = std::move(other.impl_);
+  address_ = std::exchange(other.address_, 0);
+  bytes_ = std::exchange(other.bytes_, 0);
+  mapped_ = std::exchange(other.mapped_, nullptr);
+  return *this;
+}
+Buffer::~Buffer() = default;
+
+Result<Buffer> Device::allocate(uint64_t bytes, MemoryKind kind) {
+  if (bytes == 0)
+    return Status(Errc::kInvalidArgument, "allocate: bytes must be at least 1, got 0");
+  VkBufferCreateInfo info{};
+  info.sType = VK_STRUCTURE_TYPE_BUFFER_CREATE_INFO;
+  info.size = bytes;
+  info.usage = VK_BUFFER_USAGE_STORAGE_BUFFER_BIT | VK_BUFFER_USAGE_SHADER_DEVICE_ADDRESS_BIT |
+               VK_BUFFER_USAGE_TRANSFER_SRC_BIT | VK_BUFFER_USAGE_TRANSFER_DST_BIT |
+               VK_BUFFER_USAGE_INDIRECT_BUFFER_BIT;
+  VmaAllocationCreateInfo create{};
+  create.usage = VMA_MEMORY_USAGE_AUTO;
+  create.flags = VMA_ALLOCATION_CREATE_MAPPED_BIT;
+  create.requiredFlags = VK_MEMORY_PROPERTY_HOST_COHERENT_BIT;
+  switch (kind) {
+    case MemoryKind::kDevice:
+      // Mapped only where it costs nothing: memory that is device-local and host-visible.
+      create.requiredFlags = 0;
+      create.usage = VMA_MEMORY_USAGE_AUTO_PREFER_DEVICE;
+      create.flags |= VMA_ALLOCATION_CREATE_HOST_ACCESS_SEQUENTIAL_WRITE_BIT |
+                      VMA_ALLOCATION_CREATE_HOST_ACCESS_ALLOW_TRANSFER_INSTEAD_BIT;
+      break;
+    case MemoryKind::kUpload:
+      create.flags |= VMA_ALLOCATION_CREATE_HOST_ACCESS_SEQUENTIAL_WRITE_BIT;
+      break;
+    case MemoryKind::kReadback: create.flags |= VMA_ALLOCATION_CREATE_HOST_ACCESS_RANDOM_BIT; break;
+  }
+  VkBuffer handle = VK_NULL_HANDLE;
+  VmaAllocation allocation = VK_NULL_HANDLE;
+  VmaAllocationInfo allocated{};
+  constexpr VkDeviceSize kAlignment = 256;  // contract of Buffer; kernels rely on 16
+  const VkResult result = vmaCreateBufferWithAlignment(impl_->allocator, &info, &create, kAlignment,
+                                                       &handle, &allocation, &allocated);
+  if (result != VK_SUCCESS) {
+    return vk::to_status(result, fmt::format("allocate: {} bytes, {} in use of {}", bytes,
+                                             allocated_bytes(), caps().device_heap_bytes));
+  }
+  VkMemoryPropertyFlags flags = 0;
+  vmaGetAllocationMemoryProperties(impl_->allocator, allocation, &flags);
+
+  Buffer buffer;
+  buffer.impl_.reset(new Buffer::Impl{impl_.get(), handle, allocation, bytes});
+  buffer.bytes_ = bytes;
+  if (flags & VK_MEMORY_PROPERTY_HOST_COHERENT_BIT) buffer.mapped_ = allocated.pMappedData;
+  VkBufferDeviceAddressInfo address{};
+  address.sType = VK_STRUCTURE_TYPE_BUFFER_DEVICE_ADDRESS_INFO;
+  address.buffer = handle;
+  buffer.address_ = impl_->table.GetBufferDeviceAddress(impl_->device, &address);
+  const uint64_t now = impl_->allocated_bytes += bytes;
+  uint64_t peak = impl_->peak_allocated_bytes;
+  while (now > peak && !impl_->peak_allocated_bytes.compare_exchange_weak(peak, now)) {
+  }
+  return buffer;
+}
+
+namespace vk {
+
+VkBuffer_T* buffer_handle(const Buffer& buffer) noexcept {
+  return buffer.impl_->handle;
+}
+
+Status create_allocator(DeviceImpl& impl) {
+  VmaVulkanFunctions functions{};
+  functions.vkGetInstanceProcAddr = impl.get_instance_proc_addr;
+  functions.vkGetDeviceProcAddr = impl.instance_table.GetDeviceProcAddr;
+  VmaAllocatorCreateInfo info{};
+  info.flags = VMA_ALLOCATOR_CREATE_BUFFER_DEVICE_ADDRESS_BIT;
+  info.physicalDevice = impl.physical;
+  info.device = impl.device;
+  info.instance = impl.instance_handle;
+  info.pVulkanFunctions = &functions;
+  info.vulkanApiVersion = VK_API_VERSION_1_2;
+  return to_status(vmaCreateAllocator(&info, &impl.allocator), "device: vmaCreateAllocator");
+}
+
+void destroy_allocator(DeviceImpl& impl) {
+  if (impl.allocator) vmaDestroyAllocator(impl.allocator);
+  impl.allocator = nullptr;
+}
+
+}  // namespace vk
+
+}  // namespace hadal

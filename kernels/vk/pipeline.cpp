@@ -1,0 +1,99 @@
+#include "pipeline.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "device_impl.h"
+#include "hadal/device.h"
+
+namespace hadal::vk {
+namespace {
+
+constexpr uint32_t kWorkgroupSizeSpecId = 0;  // HADAL_SPEC_WORKGROUP_SIZE in interop.h
+
+Result<std::span<const uint32_t>> find_module(std::string_view name) {
+  for (const EmbeddedModule& module : embedded_modules()) {
+    if (module.name == name) return module.words;
+  }
+  return Status(Errc::kUnsupported,
+                fmt::format("pipeline: shader module '{}' was left out of this build", name));
+}
+
+Result<VkPipelineLayout> create_layout(DeviceImpl& impl, uint32_t push_bytes) {
+  VkPushConstantRange range{VK_SHADER_STAGE_COMPUTE_BIT, 0, push_bytes};
+  VkPipelineLayoutCreateInfo info{};
+  info.sType = VK_STRUCTURE_TYPE_PIPELINE_LAYOUT_CREATE_INFO;
+  info.pushConstantRangeCount = 1;
+  info.pPushConstantRanges = &range;
+  VkPipelineLayout layout = VK_NULL_HANDLE;
+  HADAL_TRY(to_status(impl.table.CreatePipelineLayout(impl.device, &info, nullptr, &layout),
+                      "pipeline: vkCreatePipelineLayout"));
+  return layout;
+}
+
+Result<VkPipeline> create_pipeline(DeviceImpl& impl, const PipelineKey& key,
+                                   std::span<const uint32_t> words, VkPipelineLayout layout) {
+  VkShaderModuleCreateInfo module_info{};
+  module_info.sType = VK_STRUCTURE_TYPE_SHADER_MODULE_CREATE_INFO;
+  module_info.codeSize = words.size_bytes();
+  module_info.pCode = words.data();
+  VkShaderModule module = VK_NULL_HANDLE;
+  HADAL_TRY(to_status(impl.table.CreateShaderModule(impl.device, &module_info, nullptr, &module),
+                      "pipeline: vkCreateShaderModule"));
+
+  std::vector<VkSpecializationMapEntry> entries;
+  std::vector<uint32_t> values;
+  for (const SpecConstant& c : key.constants) {
+    entries.push_back({c.id, uint32_t(values.size() * sizeof(uint32_t)), sizeof(uint32_t)});
+    values.push_back(c.value);
+  }
+  VkSpecializationInfo specialization{uint32_t(entries.size()), entries.data(),
+                                      values.size() * sizeof(uint32_t), values.data()};
+  VkComputePipelineCreateInfo info{};
+  info.sType = VK_STRUCTURE_TYPE_COMPUTE_PIPELINE_CREATE_INFO;
+  info.stage.sType = VK_STRUCTURE_TYPE_PIPELINE_SHADER_STAGE_CREATE_INFO;
+  info.stage.stage = VK_SHADER_STAGE_COMPUTE_BIT;
+  info.stage.module = module;
+  info.stage.pName = "main";
+  info.stage.pSpecializationInfo = &specialization;
+  info.layout = layout;
+  VkPipeline pipeline = VK_NULL_HANDLE;
+  const VkResult result = impl.table.CreateComputePipelines(impl.device, impl.pipeline_cache, 1,
+                                                            &info, nullptr, &pipeline);
+  impl.table.DestroyShaderModule(impl.device, module, nullptr);
+  HADAL_TRY(to_status(result, fmt::format("pipeline: creating '{}'", key.module)));
+  return pipeline;
+}
+
+}  // namespace
+
+Pipeline::~Pipeline() {
+  device_.table.DestroyPipeline(device_.device, handle_, nullptr);
+  device_.table.DestroyPipelineLayout(device_.device, layout_, nullptr);
+}
+
+Result<const Pipeline*> Pipeline::get(Device& device, std::string_view module, uint32_t workgroup_x,
+                                      std::vector<SpecConstant> constants, uint32_t push_bytes) {
+  DeviceImpl& impl = device.impl();
+  constants.push_back({kWorkgroupSizeSpecId, workgroup_x});
+  std::sort(constants.begin(), constants.end());
+  PipelineKey key{std::string(module), std::move(constants), push_bytes};
+  std::scoped_lock lock(impl.pipelines_mutex);
+  if (const auto found = impl.pipelines.find(key); found != impl.pipelines.end()) {
+    return found->second.get();
+  }
+  HADAL_ASSIGN(const auto words, find_module(module));
+  HADAL_ASSIGN(const VkPipelineLayout layout, create_layout(impl, push_bytes));
+  Result<VkPipeline> handle = create_pipeline(impl, key, words, layout);
+  if (!handle.ok()) {
+    impl.table.DestroyPipelineLayout(impl.device, layout, nullptr);
+    return handle.status();
+  }
+  auto pipeline = std::make_unique<Pipeline>(impl, layout, *handle);
+  const Pipeline* result = pipeline.get();
+  impl.pipelines.emplace(std::move(key), std::move(pipeline));
+  return result;
+}
+
+}  // namespace hadal::vk

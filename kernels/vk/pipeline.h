@@ -1,0 +1,66 @@
+// Compute pipelines: a SPIR-V module by name, specialisation constants by id, one push-constant
+// block.
+#pragma once
+
+#include <compare>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "dispatch_table.h"
+#include "hadal/status.h"
+
+namespace hadal {
+class Device;
+}
+
+namespace hadal::vk {
+
+struct DeviceImpl;
+
+struct SpecConstant {
+  uint32_t id = 0;     // kXxxSpecYyy of the kernel's layout header
+  uint32_t value = 0;  // uint and bool constants only; floats travel in push constants
+  auto operator<=>(const SpecConstant&) const = default;
+};
+
+struct PipelineKey {
+  std::string module;
+  std::vector<SpecConstant> constants;
+  uint32_t push_bytes = 0;
+  auto operator<=>(const PipelineKey&) const = default;
+};
+
+class Pipeline {
+ public:
+  // The device's pipeline for the key, created at the first call. It lives as long as the device.
+  // `workgroup_x` is appended as constant id 0 (see shaders/layout/interop.h). Thread-safe.
+  [[nodiscard]] static Result<const Pipeline*> get(Device& device, std::string_view module,
+                                                   uint32_t workgroup_x,
+                                                   std::vector<SpecConstant> constants,
+                                                   uint32_t push_bytes);
+  Pipeline(DeviceImpl& device, VkPipelineLayout layout, VkPipeline handle)
+      : device_(device), layout_(layout), handle_(handle) {}
+  ~Pipeline();
+  Pipeline(const Pipeline&) = delete;
+  Pipeline& operator=(const Pipeline&) = delete;
+
+  [[nodiscard]] VkPipelineLayout layout() const { return layout_; }
+  [[nodiscard]] VkPipeline handle() const { return handle_; }
+
+ private:
+  DeviceImpl& device_;
+  VkPipelineLayout layout_;
+  VkPipeline handle_;
+};
+
+// A SPIR-V module compiled into the library (see shaders/CMakeLists.txt).
+struct EmbeddedModule {
+  std::string_view name;
+  std::span<const uint32_t> words;
+};
+[[nodiscard]] std::span<const EmbeddedModule> embedded_modules();
+
+}  // namespace hadal::vk

@@ -1,0 +1,74 @@
+// The inner product of fp8_gemm and fp8_grouped_gemm: one TILE_M x TILE_N tile per invocation.
+// Needs TILE_M and TILE_N before the include.
+
+// Eight packed values of a row at k, times 2^-8; `valid` < 8 zeroes the rest (padding may hold NaN).
+// a is uniform and b differs per invocation, hence two forms: 64-bit loads halve a CPU driver's
+// gathers, and two 32-bit ones keep its scalar path.
+void load_a(uint64_t row, uint k, uint valid, out vec4 lo, out vec4 hi) {
+  uvec2 w = Uvec2In(row + k).v;
+  if (valid < 8) {
+    w.x &= valid >= 4 ? 0xffffffffu : (1u << (8 * valid)) - 1u;
+    w.y &= valid <= 4 ? 0u : (1u << (8 * (valid - 4))) - 1u;
+  }
+  lo = e4m3x4_times_2_m8(w.x);
+  hi = e4m3x4_times_2_m8(w.y);
+}
+
+void load_b(uint64_t row, uint k, uint valid, out vec4 lo, out vec4 hi) {
+  uint64_t w = U64In(row + k).v;
+  if (valid < 8) w &= (uint64_t(1) << (8 * valid)) - uint64_t(1);
+  lo = e4m3x4_times_2_m8(uint(w));
+  hi = e4m3x4_times_2_m8(uint(w >> 32));
+}
+
+void fp8_gemm_step(uint64_t a_row[TILE_M], uint64_t b_row[TILE_N], uint k, uint valid,
+                   inout float t[TILE_M][TILE_N]) {
+  vec4 b_lo[TILE_N], b_hi[TILE_N];
+  [[unroll]] for (uint j = 0; j < TILE_N; j++) load_b(b_row[j], k, valid, b_lo[j], b_hi[j]);
+  [[unroll]] for (uint i = 0; i < TILE_M; i++) {
+    vec4 a_lo, a_hi;
+    load_a(a_row[i], k, valid, a_lo, a_hi);
+    [[unroll]] for (uint q = 0; q < 4; q++) {
+      [[unroll]] for (uint j = 0; j < TILE_N; j++) t[i][j] = mac(a_lo[q], b_lo[j][q], t[i][j]);
+    }
+    [[unroll]] for (uint q = 0; q < 4; q++) {
+      [[unroll]] for (uint j = 0; j < TILE_N; j++) t[i][j] = mac(a_hi[q], b_hi[j][q], t[i][j]);
+    }
+  }
+}
+
+void fp8_gemm_tile(uint64_t a_row[TILE_M], uint64_t a_scale_row[TILE_M], uint64_t b,
+                   uint64_t b_scale, uint n0, uint n, uint k, uint b_stride, uint b_scale_stride,
+                   out float acc[TILE_M][TILE_N]) {
+  uint64_t b_row[TILE_N], b_scale_row[TILE_N];
+  [[unroll]] for (uint j = 0; j < TILE_N; j++) {
+    uint col = min(n0 + j * gl_WorkGroupSize.x, n - 1);
+    b_row[j] = b + uint64_t(col) * b_stride;
+    b_scale_row[j] = b_scale + uint64_t(col / kFp8Block) * b_scale_stride * 4;
+  }
+  [[unroll]] for (uint i = 0; i < TILE_M; i++) {
+    [[unroll]] for (uint j = 0; j < TILE_N; j++) acc[i][j] = 0.0;
+  }
+  const float rescale = 65536.0;  // the decoders leave 2^-8 per operand; a power of two, so exact
+  for (uint kb = 0; kb * kFp8Block < k; kb++) {
+    float t[TILE_M][TILE_N];
+    [[unroll]] for (uint i = 0; i < TILE_M; i++) {
+      [[unroll]] for (uint j = 0; j < TILE_N; j++) t[i][j] = 0.0;
+    }
+    uint begin = kb * kFp8Block, end = min(begin + kFp8Block, k);
+    uint full = begin + ((end - begin) & ~7u);
+    [[dont_unroll]] for (uint kk = begin; kk < full; kk += 8) {
+      fp8_gemm_step(a_row, b_row, kk, 8, t);
+    }
+    if (full < end) fp8_gemm_step(a_row, b_row, full, end - full, t);
+    float sb[TILE_N];
+    [[unroll]] for (uint j = 0; j < TILE_N; j++) sb[j] = FloatIn(b_scale_row[j] + kb * 4).v;
+    [[unroll]] for (uint i = 0; i < TILE_M; i++) {
+      float sa = FloatIn(a_scale_row[i] + kb * 4).v;
+      [[unroll]] for (uint j = 0; j < TILE_N; j++) {
+        precise float scale = sa * sb[j];
+        acc[i][j] = mac(t[i][j], scale * rescale, acc[i][j]);
+      }
+    }
+  }
+}

@@ -1,0 +1,128 @@
+#include "support/gpu.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstdlib>
+
+namespace hadal::test {
+namespace {
+
+constexpr uint64_t kGuardBytes = 1024;  // a multiple of the buffer's alignment
+constexpr std::byte kGuard{0xa5};
+constexpr std::byte kPoison{0xff};
+
+std::unique_ptr<Device> create_device() {
+  DeviceOptions options;
+  options.validation = true;
+  // HADAL_TEST_DEVICE is read by the test program only: the library knows no environment.
+  if (const char* select = std::getenv("HADAL_TEST_DEVICE")) options.select = select;
+  options.log = [](LogLevel level, const std::string& text) {
+    fmt::print(stderr, "[{}] {}\n", level == LogLevel::kError ? "error" : "log", text);
+  };
+  Result<std::unique_ptr<Device>> device = Device::create(options);
+  if (!device.ok()) {
+    fmt::print("no device: {}\n", device.status().message());
+    return nullptr;
+  }
+  const Caps& caps = (*device)->caps();
+  fmt::print("device: {}, {} {}, subgroup {}\n", caps.device_name, caps.driver_name,
+             caps.driver_info, caps.subgroup_size);
+  return std::move(device).value();
+}
+
+}  // namespace
+
+Device* device() {
+  static const std::unique_ptr<Device> instance = create_device();
+  return instance.get();
+}
+
+void GpuTest::SetUp() {
+  if (!device()) GTEST_SKIP() << "no Vulkan device with the required features and validation layer";
+}
+
+void GpuTest::TearDown() {
+  if (device()) {
+    EXPECT_EQ(device()->validation_messages(), 0u) << device()->first_validation_message();
+  }
+}
+
+GuardedBuffer::GuardedBuffer(Device& device, uint64_t bytes) : device_(device), bytes_(bytes) {
+  Result<Buffer> buffer = device.allocate(bytes + 2 * kGuardBytes);
+  EXPECT_TRUE(buffer.ok()) << buffer.status().message();
+  buffer_ = std::move(buffer).value();
+  std::vector<std::byte> content(bytes + 2 * kGuardBytes, kGuard);
+  std::fill_n(content.begin() + kGuardBytes, bytes, kPoison);
+  const Status status = device.upload(buffer_, 0, content);
+  EXPECT_TRUE(status.ok()) << status.message();
+}
+
+DeviceAddress GuardedBuffer::address() const {
+  return buffer_.address() + kGuardBytes;
+}
+
+void GuardedBuffer::write(std::span<const std::byte> data, uint64_t offset) {
+  ASSERT_LE(offset + data.size(), bytes_);
+  const Status status = device_.upload(buffer_, kGuardBytes + offset, data);
+  ASSERT_TRUE(status.ok()) << status.message();
+}
+
+std::vector<std::byte> GuardedBuffer::read() const {
+  std::vector<std::byte> data(bytes_);
+  const Status status = device_.download(buffer_, kGuardBytes, data);
+  EXPECT_TRUE(status.ok()) << status.message();
+  return data;
+}
+
+bool GuardedBuffer::guards_intact() const {
+  std::vector<std::byte> data(buffer_.bytes());
+  const Status status = device_.download(buffer_, 0, data);
+  const auto intact = [](std::byte b) { return b == kGuard; };
+  return status.ok() && std::all_of(data.begin(), data.begin() + kGuardBytes, intact) &&
+         std::all_of(data.end() - kGuardBytes, data.end(), intact);
+}
+
+GuardedBuffer& GpuCase::add(uint64_t bytes, std::span<const std::byte> data) {
+  GuardedBuffer& buffer = buffers_.emplace_back(device_, bytes);
+  if (!data.empty()) buffer.write(data);
+  initial_.push_back(buffer.read());
+  return buffer;
+}
+
+void GpuCase::remember(GuardedBuffer& buffer) {
+  for (size_t i = 0; i < buffers_.size(); ++i) {
+    if (&buffers_[i] == &buffer) initial_[i] = buffer.read();
+  }
+}
+
+void GpuCase::run(const std::function<Status(Recorder&)>& record) {
+  RecorderOptions forward, reversed;
+  forward.check_hazards = reversed.check_hazards = true;
+  reversed.reverse_between_barriers = true;
+  std::vector<std::vector<std::byte>> first;
+  for (const RecorderOptions& options : {forward, forward, reversed}) {
+    for (size_t i = 0; i < buffers_.size(); ++i) buffers_[i].write(initial_[i]);
+    Result<Recorder> recorder = Recorder::create(device_, options);
+    ASSERT_TRUE(recorder.ok()) << recorder.status().message();
+    Status status = record(*recorder);
+    ASSERT_TRUE(status.ok()) << status.message();
+    status = recorder->end();
+    ASSERT_TRUE(status.ok()) << status.message();
+    status = device_.run(*recorder);
+    ASSERT_TRUE(status.ok()) << status.message();
+    for (size_t i = 0; i < buffers_.size(); ++i) {
+      EXPECT_TRUE(buffers_[i].guards_intact()) << "buffer " << i << " was written outside";
+      std::vector<std::byte> content = buffers_[i].read();
+      if (first.size() <= i) {
+        first.push_back(std::move(content));
+      } else {
+        EXPECT_TRUE(content == first[i])
+            << "buffer " << i << " differs between runs"
+            << (options.reverse_between_barriers ? " (reversed order)" : "");
+      }
+    }
+  }
+}
+
+}  // namespace hadal::test
