@@ -54,10 +54,11 @@ struct TensorView {
 class Checkpoint {
  public:
   // Errors (message names the file, the tensor and the rule): kIo, kMalformed. Refuses: a header
-  // longer than the file or than 100 MB, malformed JSON, unknown dtype, offsets out of range, overlapping
-  // or leaving holes, sizes that overflow or disagree with the shape, more than 8 dimensions, bytes
-  // after the data, a shard missing or outside the directory, a tensor missing from its shard, or
-  // present twice in one shard or in two. Tensors that a shard has beyond the index are kept.
+  // longer than the file or than 100 MB, malformed JSON, unknown dtype, offsets out of range,
+  // overlapping or leaving holes, sizes that overflow or disagree with the shape, more than 8
+  // dimensions, bytes after the data, a shard missing or outside the directory, a tensor missing
+  // from its shard, or present twice in one shard or in two. Tensors that a shard has beyond the
+  // index are kept.
   [[nodiscard]] static Result<Checkpoint> open(const std::filesystem::path& model_dir);
 
   Checkpoint(Checkpoint&&) noexcept;
