@@ -28,4 +28,13 @@ template <class Push>
   return wanted < caps.max_workgroup_invocations ? wanted : caps.max_workgroup_invocations;
 }
 
+// Workgroup for kernels that walk a row in groups of 128 channels (lib/quantize.glsl): a power of
+// two from 4 to 32, one subgroup where the device's are that small, so that reductions need no
+// barrier.
+[[nodiscard]] inline uint32_t row_workgroup_size(const Caps& caps) {
+  uint32_t size = 32;
+  while (size > 4 && size > caps.subgroup_size) size /= 2;
+  return size;
+}
+
 }  // namespace hadal
