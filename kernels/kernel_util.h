@@ -37,4 +37,13 @@ template <class Push>
   return size;
 }
 
+// Groups of 128 channels that one workgroup of an elementwise row kernel walks: a GPU wants many
+// small workgroups, a CPU driver few of them, each long enough to hide its start.
+[[nodiscard]] inline uint32_t groups_per_workgroup(const Caps& caps) {
+  return caps.is_cpu ? 16 : 1;
+}
+
+// Longest row of those kernels: 32768 groups, inside every device's workgroup count.
+inline constexpr uint32_t kMaxRowElems = 1u << 22;
+
 }  // namespace hadal
