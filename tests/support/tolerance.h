@@ -36,4 +36,15 @@ inline constexpr double kTiny = 0x1p-126;
   return sum_bound(value, magnitude, 128.0 + 2.0 + (k + 127) / 128, u_out);
 }
 
+// bf16_gemm: a product of a float and a bfloat16 rounds once (mac() may fuse, which only removes a
+// rounding); 127 additions inside a segment of 128; one addition per segment. Each of the k
+// products and of the additions may also flush a subnormal: at most 2k + segments times kTiny.
+[[nodiscard]] constexpr double bf16_gemm_bound(uint32_t k, double value, double magnitude,
+                                               double u_out = 0.0) {
+  const double segments = (k + 127) / 128;
+  const double absolute =
+      sum_bound(value, magnitude, 1.0 + 127.0 + segments) + (2.0 * k + segments) * kTiny;
+  return absolute + u_out * ((value < 0 ? -value : value) + absolute);
+}
+
 }  // namespace hadal::test
