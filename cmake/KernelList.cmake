@@ -3,7 +3,9 @@
 #   kernels/include/hadal/reference/K.h  kernels/reference/K.cpp  tests/K_test.cpp  bench/K_bench.cpp
 # A missing file is an error here, at configure time, so that no kernel is ever half in the house.
 set(HADAL_KERNELS
-    fp8_gemm)
+    fp8_gemm
+    rope
+)
 
 foreach(kernel IN LISTS HADAL_KERNELS)
   foreach(file IN ITEMS

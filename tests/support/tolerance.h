@@ -36,4 +36,9 @@ inline constexpr double kTiny = 0x1p-126;
   return sum_bound(value, magnitude, 128.0 + 2.0 + (k + 127) / 128, u_out);
 }
 
+// rope: two products, one rounded before the sum (or both, without fma), and the sum.
+[[nodiscard]] constexpr double rope_bound(double magnitude) {
+  return sum_bound(0.0, magnitude, 2.0) + kTiny;
+}
+
 }  // namespace hadal::test
