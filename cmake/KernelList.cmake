@@ -6,6 +6,8 @@ set(HADAL_KERNELS
     fp8_gemm
     rope
 )
+    fp8_quantize
+    fp8_gemm)
 
 foreach(kernel IN LISTS HADAL_KERNELS)
   foreach(file IN ITEMS

@@ -28,4 +28,22 @@ template <class Push>
   return wanted < caps.max_workgroup_invocations ? wanted : caps.max_workgroup_invocations;
 }
 
+// Workgroup for kernels that walk a row in groups of 128 channels (lib/quantize.glsl): a power of
+// two from 4 to 32, one subgroup where the device's are that small, so that reductions need no
+// barrier.
+[[nodiscard]] inline uint32_t row_workgroup_size(const Caps& caps) {
+  uint32_t size = 32;
+  while (size > 4 && size > caps.subgroup_size) size /= 2;
+  return size;
+}
+
+// Groups of 128 channels that one workgroup of an elementwise row kernel walks: a GPU wants many
+// small workgroups, a CPU driver few of them, each long enough to hide its start.
+[[nodiscard]] inline uint32_t groups_per_workgroup(const Caps& caps) {
+  return caps.is_cpu ? 16 : 1;
+}
+
+// Longest row of those kernels: 32768 groups, inside every device's workgroup count.
+inline constexpr uint32_t kMaxRowElems = 1u << 22;
+
 }  // namespace hadal

@@ -1,0 +1,28 @@
+#version 460
+#extension GL_GOOGLE_include_directive : require
+// fp8_quantize: f32 rows to e4m3 codes with one scale per 128 channels, by the rule of
+// lib/quantize.glsl. One workgroup = one row (x) and a run of its groups (y), one group after another.
+#include "lib/prelude.glsl"
+#include "layout/fp8_quantize.h"
+#include "lib/quantize.glsl"
+
+layout(push_constant, scalar) uniform Push { Fp8QuantizePush pc; };
+
+void main() {
+  uint row = gl_WorkGroupID.x, k = pc.k;
+  uint64_t x_row = pc.x + uint64_t(row) * pc.x_stride * 4;
+  uint64_t q_row = pc.q + uint64_t(row) * pc.q_stride;
+  uint64_t scale_row = pc.scale + uint64_t(row) * pc.scale_stride * 4;
+  bool ue8m0 = (pc.flags & kFp8QuantizeFlagUe8m0) != 0;
+  uint run = pc.groups_per_workgroup * kFp8Block;
+  uint begin = gl_WorkGroupID.y * run, end = min(begin + run, k);
+  [[dont_unroll]] for (uint group = begin; group < end; group += kFp8Block) {
+    uint c = group + quantize_lane_begin();
+    float x[QUANTIZE_ELEMS];
+    [[unroll]] for (uint i = 0; i < QUANTIZE_ELEMS; i++) {
+      x[i] = 0.0;
+      if (c + i < k) x[i] = FloatIn(x_row + (c + i) * 4).v;
+    }
+    quantize_group(x, group, k, q_row, scale_row, ue8m0);
+  }
+}

@@ -1,0 +1,26 @@
+// Everything that kernels/fp8_quantize.cpp and shaders/fp8_quantize.comp both know.
+#ifndef HADAL_LAYOUT_FP8_QUANTIZE_H_
+#define HADAL_LAYOUT_FP8_QUANTIZE_H_
+
+#include "interop.h"
+
+HADAL_LAYOUT_BEGIN
+
+HADAL_CONST(kFp8QuantizeFlagUe8m0, 1);  // scales are powers of two
+
+struct Fp8QuantizePush {
+  uint64_t x;      // [rows, k] float
+  uint64_t q;      // [rows, k] e4m3
+  uint64_t scale;  // [rows, ceil(k/128)] float
+  uint k;
+  uint x_stride;      // elements between rows
+  uint q_stride;      // bytes
+  uint scale_stride;  // elements
+  uint groups_per_workgroup;
+  uint flags;
+};
+HADAL_CHECK_SIZE(Fp8QuantizePush, 48);
+
+HADAL_LAYOUT_END
+
+#endif  // HADAL_LAYOUT_FP8_QUANTIZE_H_
