@@ -45,6 +45,25 @@ inline constexpr double kTiny = 0x1p-126;
   const double absolute =
       sum_bound(value, magnitude, 1.0 + 127.0 + segments) + (2.0 * k + segments) * kTiny;
   return absolute + u_out * ((value < 0 ? -value : value) + absolute);
+// rope: two products, one rounded before the sum (or both, without fma), and the sum.
+[[nodiscard]] constexpr double rope_bound(double magnitude) {
+  return sum_bound(0.0, magnitude, 2.0) + kTiny;
+}
+
+// A value known up to `error`, rounded once more when stored with unit roundoff u_out.
+[[nodiscard]] constexpr double stored_bound(double value, double error, double u_out) {
+  return error + u_out * ((value < 0 ? -value : value) + error);
+}
+
+// x * weight / sqrt(mean(x^2) + eps) over n channels. The mean: n products and sums of terms of one
+// sign in any order, the product with the rounded 1/n (2 roundings) and the sum with eps: relative
+// gamma(n + 4), halved by the root (at most gamma/2 + gamma^2); inversesqrt 2 ULP; two products.
+// Squares that flush below kTiny change the mean by less than eps times 2^-40 as long as eps >=
+// 1e-20.
+[[nodiscard]] constexpr double rms_norm_bound(uint32_t n, double value) {
+  const double mean = gamma(double(n) + 4.0) + 0x1p-40;
+  const double relative = mean / 2 + mean * mean + gamma(4.0) * (1 + mean);
+  return relative * (value < 0 ? -value : value) + 2 * kTiny;
 }
 
 }  // namespace hadal::test

@@ -1,0 +1,54 @@
+#version 460
+#extension GL_GOOGLE_include_directive : require
+// mla_cache_write: cache[slot] = [rms_norm(y[:rank]) * weight | rope(y[rank:])].
+// One workgroup = one token. Phases: the latent's sum of squares (invocation i takes channels i,
+// i + size, ... ascending, then workgroup_sum); its scaled channels; the rotated pairs. A token without
+// a slot, or with one past the cache, ends before any of them: the condition is uniform.
+#include "lib/prelude.glsl"
+#include "layout/kv_page.h"
+#include "layout/mla_cache_write.h"
+#include "lib/reduce.glsl"
+#include "lib/rope.glsl"
+
+layout(constant_id = kMlaCacheWriteSpecBf16) const uint CACHE_BF16 = 0;
+
+layout(push_constant, scalar) uniform Push { MlaCacheWritePush pc; };
+
+void store(uint64_t row, uint column, float value) {
+  if (CACHE_BF16 != 0) {
+    U16Out(row + column * 2).v = uint16_t(bf16_encode(value));
+  } else {
+    FloatOut(row + column * 4).v = value;
+  }
+}
+
+void main() {
+  uint token = gl_WorkGroupID.x;
+  uint slot = UintIn(pc.slots + uint64_t(token) * 4).v;
+  if (slot >= pc.cache_rows) return;  // kKvNoSlot is the largest uint
+  uint position = UintIn(pc.positions + uint64_t(token) * 4).v;
+  uint64_t y = pc.y + uint64_t(token) * pc.y_stride * 4;
+  uint64_t row = pc.cache + uint64_t(slot) * pc.row_stride * (CACHE_BF16 != 0 ? 2 : 4);
+
+  precise float sum = 0.0;
+  for (uint c = gl_LocalInvocationID.x; c < pc.rank; c += gl_WorkGroupSize.x) {
+    float x = FloatIn(y + c * 4).v;
+    sum = mac(x, x, sum);
+  }
+  precise float mean = workgroup_sum(sum) * pc.inverse_rank;
+  precise float shifted = mean + pc.eps;
+  float scale = inversesqrt(shifted);
+  for (uint c = gl_LocalInvocationID.x; c < pc.rank; c += gl_WorkGroupSize.x) {
+    precise float normed = FloatIn(y + c * 4).v * scale;
+    precise float weighted = normed * FloatIn(pc.weight + c * 4).v;
+    store(row, c, weighted);
+  }
+  for (uint i = gl_LocalInvocationID.x; i < pc.pairs; i += gl_WorkGroupSize.x) {
+    uint first = pc.rank + i * pc.pair_step, second = first + pc.partner;
+    vec2 cos_sin = rope_cos_sin(pc.table, position, pc.max_position, pc.pairs, i);
+    vec2 rotated =
+        rope_rotate(vec2(FloatIn(y + first * 4).v, FloatIn(y + second * 4).v), cos_sin);
+    store(row, first, rotated.x);
+    store(row, second, rotated.y);
+  }
+}

@@ -1,0 +1,185 @@
+// mla_cache_write against its reference: scattered slots, skipped tokens, both element types.
+#include "hadal/mla_cache_write.h"
+
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <functional>
+
+#include "hadal/reference/formats.h"
+#include "hadal/reference/mla_cache_write.h"
+#include "hadal/rope.h"
+#include "layout/kv_page.h"
+#include "support/compare.h"
+#include "support/gpu.h"
+#include "support/random.h"
+#include "support/tolerance.h"
+
+namespace hadal::test {
+namespace {
+
+struct Problem {
+  MlaCacheWriteShape shape;
+  std::vector<float> y, weight, table;
+  std::vector<uint32_t> positions, slots;
+
+  Problem(uint32_t tokens, uint32_t rank, uint32_t rope, uint32_t seed) {
+    Random random(seed);
+    shape = MlaCacheWriteShape::packed(tokens, rank, rope, 3 * 64, 100);
+    shape.y_stride += seed % 3, shape.row_stride += seed % 4;
+    y = random.normals(size_t(tokens) * shape.y_stride, 2.0f);
+    weight = random.uniforms(rank, -1.5f, 1.5f);
+    std::vector<double> f;
+    for (uint32_t i = 0; i < rope / 2; ++i) f.push_back(std::pow(1000.0, -2.0 * i / rope));
+    table = rope_table(f, 1.0, 0, shape.max_position);
+    for (uint32_t t = 0; t < tokens; ++t) {
+      positions.push_back(random.below(100));
+      slots.push_back((t * 71 + seed) % shape.cache_rows);  // 71 is coprime to 192: all different
+    }
+  }
+  [[nodiscard]] size_t width() const { return size_t(shape.rank) + shape.rope; }
+};
+
+// The cache's rows as float; unwritten rows and padding must keep their NaN.
+std::vector<float> run(const Problem& p) {
+  GpuCase gpu(*device());
+  GuardedBuffer& y = gpu.input(p.y);
+  GuardedBuffer& weight = gpu.input(p.weight);
+  GuardedBuffer& positions = gpu.input(p.positions);
+  GuardedBuffer& table = gpu.input(p.table);
+  GuardedBuffer& slots = gpu.input(p.slots);
+  GuardedBuffer& cache = gpu.output(uint64_t{p.shape.cache_rows} * p.shape.row_stride *
+                                    element_bytes(p.shape.cache_type));
+  Result<MlaCacheWrite> kernel =
+      MlaCacheWrite::create(*device(), mla_cache_write_choose(p.shape, device()->caps()));
+  EXPECT_TRUE(kernel.ok()) << kernel.status().message();
+  gpu.run([&](Recorder& recorder) {
+    return kernel->record(recorder, p.shape,
+                          {y.address(), weight.address(), positions.address(), table.address(),
+                           slots.address(), cache.address()});
+  });
+  if (p.shape.cache_type == ElementType::kF32)
+    return gpu.rows<float>(cache, p.shape.cache_rows, p.width(), p.shape.row_stride);
+  std::vector<float> result;
+  for (uint16_t v : gpu.rows<uint16_t>(cache, p.shape.cache_rows, p.width(), p.shape.row_stride)) {
+    result.push_back(reference::bf16_decode(v));
+  }
+  return result;
+}
+
+void expect_matches_reference(const Problem& p) {
+  const auto rows = reference::mla_cache_write(
+      p.shape, {p.y.data(), p.weight.data(), p.positions.data(), p.table.data()});
+  const size_t width = p.width();
+  std::vector<double> value(p.shape.cache_rows * width, NAN), magnitude(value.size(), 0.0);
+  for (uint32_t t = 0; t < p.shape.tokens; ++t) {
+    if (p.slots[t] >= p.shape.cache_rows) continue;
+    for (size_t c = 0; c < width; ++c) {
+      value[p.slots[t] * width + c] = rows.value[t * width + c];
+      magnitude[p.slots[t] * width + c] = rows.magnitude[t * width + c];
+    }
+  }
+  const double u_out = p.shape.cache_type == ElementType::kBf16 ? kUBf16 : 0.0;
+  EXPECT_TRUE(matches(
+      fmt::format("mla_cache_write {}x({}+{})", p.shape.tokens, p.shape.rank, p.shape.rope), run(p),
+      value, width, [&](size_t i) {
+        const double error = i % width < p.shape.rank ? rms_norm_bound(p.shape.rank, value[i])
+                                                      : rope_bound(magnitude[i]);
+        return stored_bound(value[i], error, u_out);
+      }));
+}
+
+class MlaCacheWriteGpu : public GpuTest {};
+
+TEST_F(MlaCacheWriteGpu, MatchesTheReference) {
+  uint32_t seed = 1;
+  for (auto [tokens, rank, rope] : {std::array{1u, 512u, 64u},
+                                    {7u, 32u, 16u},
+                                    {13u, 61u, 6u},
+                                    {5u, 1u, 2u},
+                                    {3u, 130u, 0u},
+                                    {4u, 0u, 10u}}) {
+    for (bool interleaved : {true, false}) {
+      Problem p(tokens, rank, rope, seed++);
+      p.shape.interleaved = interleaved;
+      expect_matches_reference(p);
+      p.shape.cache_type = ElementType::kBf16;
+      expect_matches_reference(p);
+    }
+  }
+}
+
+TEST_F(MlaCacheWriteGpu, SkipsTokensWithoutASlotAndSlotsPastTheCache) {
+  Problem p(9, 40, 8, 21);
+  p.slots[0] = layout::kKvNoSlot, p.slots[4] = p.shape.cache_rows, p.slots[8] = 191;
+  expect_matches_reference(p);
+}
+
+TEST_F(MlaCacheWriteGpu, HostileRowsStayAlone) {
+  Problem p(5, 33, 4, 22);
+  const auto row = [&](uint32_t t) { return p.y.begin() + long(t) * p.shape.y_stride; };
+  std::fill_n(row(1), 33, 0.0f);   // eps alone: zeros, not NaN
+  std::fill_n(row(2), 33, 1e15f);  // the largest sum of squares that fits
+  row(3)[7] = NAN;                 // its latent only
+  p.positions[4] = 100;            // past the table: its key only
+  const std::vector<float> cache = run(p);
+  const auto at = [&](uint32_t t, size_t c) { return cache[p.slots[t] * p.width() + c]; };
+  for (size_t c = 0; c < p.width(); ++c) {
+    const bool key = c >= 33;
+    EXPECT_FALSE(std::isnan(at(0, c)));
+    if (!key) {
+      EXPECT_EQ(at(1, c), 0.0f);
+      EXPECT_NEAR(at(2, c), p.weight[c], 1e-5f);
+    }
+    EXPECT_EQ(std::isnan(at(3, c)), !key);
+    EXPECT_EQ(std::isnan(at(4, c)), key);
+  }
+}
+
+TEST_F(MlaCacheWriteGpu, ARowHasTheSameBitsInEveryBatch) {
+  const Problem all(11, 129, 10, 30);
+  const std::vector<float> expected = run(all);
+  for (uint32_t t : {0u, 4u, 10u}) {
+    Problem one = all;
+    one.shape.tokens = 1;
+    one.y.assign(all.y.begin() + long(t) * all.shape.y_stride,
+                 all.y.begin() + long(t + 1) * all.shape.y_stride);
+    one.positions = {all.positions[t]}, one.slots = {all.slots[t]};
+    const std::vector<float> cache = run(one);
+    for (size_t c = 0; c < all.width(); ++c) {
+      const size_t i = all.slots[t] * all.width() + c;
+      EXPECT_EQ(cache[i], expected[i]) << t << ' ' << c;
+    }
+  }
+}
+
+TEST_F(MlaCacheWriteGpu, EmptyProblemsAreDefined) {
+  for (Problem p : {Problem(0, 16, 4, 1), Problem(3, 0, 0, 1)}) expect_matches_reference(p);
+}
+
+TEST(MlaCacheWriteHost, RefusesEveryBrokenRuleByName) {
+  const Caps caps = minimum_caps();
+  const auto refused = [&](const std::function<void(MlaCacheWriteShape&)>& change) {
+    MlaCacheWriteShape shape = MlaCacheWriteShape::packed(4, 32, 8, 128, 64);
+    change(shape);
+    const Status status = mla_cache_write_check(shape, caps);
+    EXPECT_EQ(status.code(), Errc::kInvalidArgument);
+    return status.message();
+  };
+  EXPECT_TRUE(mla_cache_write_check(MlaCacheWriteShape::packed(4, 32, 8, 128, 64), caps).ok());
+  EXPECT_EQ(refused([](auto& s) { s.rope = 7; }), "mla_cache_write: rope must be even, got 7");
+  EXPECT_EQ(refused([](auto& s) { s.rank = 1u << 24; }),
+            "mla_cache_write: rank + rope must be at most 16777216, got 16777224");
+  EXPECT_EQ(refused([](auto& s) { s.y_stride = 39; }),
+            "mla_cache_write: y_stride must be at least rank + rope, got 39 < 40");
+  EXPECT_EQ(refused([](auto& s) { s.row_stride = 39; }),
+            "mla_cache_write: row_stride must be at least rank + rope, got 39 < 40");
+  EXPECT_EQ(refused([](auto& s) { s.cache_rows = ~0u; }),
+            "mla_cache_write: cache_rows must be at most 4294967294");
+  EXPECT_EQ(refused([](auto& s) { s.tokens = 65536; }),
+            "mla_cache_write: tokens must be at most 65535, got 65536");
+}
+
+}  // namespace
+}  // namespace hadal::test
