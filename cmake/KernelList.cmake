@@ -3,6 +3,7 @@
 #   kernels/include/hadal/reference/K.h  kernels/reference/K.cpp  tests/K_test.cpp  bench/K_bench.cpp
 # A missing file is an error here, at configure time, so that no kernel is ever half in the house.
 set(HADAL_KERNELS
+    moe_gate
     fp8_gemm)
 
 foreach(kernel IN LISTS HADAL_KERNELS)
