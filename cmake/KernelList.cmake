@@ -7,6 +7,7 @@ set(HADAL_KERNELS
     mla_cache_write
     fp8_quantize
     bf16_gemm
+    moe_gate
     fp8_gemm)
 
 foreach(kernel IN LISTS HADAL_KERNELS)

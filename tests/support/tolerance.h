@@ -64,6 +64,30 @@ inline constexpr double kTiny = 0x1p-126;
   const double mean = gamma(double(n) + 4.0) + 0x1p-40;
   const double relative = mean / 2 + mean * mean + gamma(4.0) * (1 + mean);
   return relative * (value < 0 ? -value : value) + 2 * kTiny;
+// sigmoid as 1 / (1 + exp(-x)): exp 3 + 2|x| ulp, of which at most all reaches the result; one
+// addition; a division of 2.5 ulp. An exp beyond float's range leaves 0 where the value is below
+// 2^-126.
+[[nodiscard]] constexpr double sigmoid_bound(double x, double value) {
+  const double magnitude = x < 0 ? -x : x;
+  return gamma(3.0 + 2.0 * magnitude + 1.0 + 2.5) * value + 2.0 * kTiny;
+}
+
+// softmax over n terms as exp(x - max) / sum, z = max - x >= 0: the difference's rounding moves exp
+// by z*u, exp 3 + 2z ulp, the division 2.5 ulp; and the sum's own relative error, `sum_ulps`, which
+// is n additions and the mean over the terms of their 3 + 3z (softmax_sum_ulps).
+[[nodiscard]] constexpr double softmax_bound(double z, double value, double sum_ulps) {
+  return value == 0.0 ? 2.0 * kTiny : gamma(3.0 + 3.0 * z + 2.5 + sum_ulps) * value + 2.0 * kTiny;
+}
+
+// moe_gate's weight s / (sum of top_k s + 1e-20) * scaling, or s * scaling: the relative errors of
+// s and of the sum's terms (`score_ulps`, the largest of the row), top_k + 1 additions, a division
+// of 2.5 ulp and a product. Scores flushed to 0 count against 1e-20.
+[[nodiscard]] constexpr double gate_weight_bound(double value, double score_ulps, double top_k,
+                                                 double scaling) {
+  const double magnitude = value < 0 ? -value : value;
+  const double scale = scaling < 0 ? -scaling : scaling;
+  return gamma(2.0 * score_ulps + top_k + 1.0 + 2.5 + 1.0) * magnitude +
+         scale * (top_k + 1.0) * 2.0 * kTiny / 1e-20;
 }
 
 }  // namespace hadal::test

@@ -1,0 +1,122 @@
+#include "hadal/moe_gate.h"
+
+#include <fmt/format.h>
+
+#include "hadal/device.h"
+#include "hadal/recorder.h"
+#include "kernel_util.h"
+#include "layout/moe_gate.h"
+#include "vk/pipeline.h"
+
+namespace hadal {
+
+MoeGateShape MoeGateShape::packed(uint32_t tokens, uint32_t experts, uint32_t top_k) {
+  MoeGateShape shape;
+  shape.tokens = tokens, shape.experts = experts, shape.top_k = top_k;
+  shape.logits_stride = experts;
+  return shape;
+}
+
+std::string MoeGateConfig::to_string() const {
+  return fmt::format("moe_gate: one token per workgroup of {}", workgroup_size);
+}
+
+Status moe_gate_check(const MoeGateShape& s, const Caps& caps) {
+  const auto error = [](std::string text) {
+    return Status(Errc::kInvalidArgument, "moe_gate: " + std::move(text));
+  };
+  if (s.tokens > caps.max_workgroup_count[0]) {
+    return error(
+        fmt::format("tokens must be at most {}, got {}", caps.max_workgroup_count[0], s.tokens));
+  }
+  if (s.experts == 0 || s.experts > layout::kMoeGateMaxExperts) {
+    return error(
+        fmt::format("experts must be in 1..{}, got {}", layout::kMoeGateMaxExperts, s.experts));
+  }
+  if (s.top_k > layout::kMoeGateMaxTopK) {
+    return error(fmt::format("top_k must be at most {}, got {}", layout::kMoeGateMaxTopK, s.top_k));
+  }
+  if (s.top_k > s.experts) {
+    return error(fmt::format("top_k must be at most experts, got {} > {}", s.top_k, s.experts));
+  }
+  if (s.logits_stride < s.experts) {
+    return error(fmt::format("logits_stride must be at least experts, got {} < {}", s.logits_stride,
+                             s.experts));
+  }
+  if (s.method == GateMethod::kGreedy) return {};
+  if (s.n_group == 0 || s.n_group > layout::kMoeGateMaxGroups) {
+    return error(
+        fmt::format("n_group must be in 1..{}, got {}", layout::kMoeGateMaxGroups, s.n_group));
+  }
+  if (s.experts % s.n_group) {
+    return error(
+        fmt::format("experts must be a multiple of n_group, got {} % {}", s.experts, s.n_group));
+  }
+  if (s.topk_group == 0 || s.topk_group > s.n_group) {
+    return error(
+        fmt::format("topk_group must be in 1..n_group, got {} of {}", s.topk_group, s.n_group));
+  }
+  const uint32_t candidates = s.topk_group * (s.experts / s.n_group);
+  if (s.top_k > candidates) {
+    return error(fmt::format("top_k must be at most the {} experts of topk_group groups, got {}",
+                             candidates, s.top_k));
+  }
+  if (s.method == GateMethod::kNoauxTc && s.n_group > 1 && s.experts / s.n_group < 2) {
+    return error(fmt::format("a group must have at least 2 experts, got {} of {} groups", s.experts,
+                             s.n_group));
+  }
+  return {};
+}
+
+MoeGateConfig moe_gate_choose(const MoeGateShape&, const Caps& caps) {
+  MoeGateConfig config;
+  config.workgroup_size = column_workgroup_size(caps);
+  return config;
+}
+
+MoeGate::MoeGate(const Device& device, const vk::Pipeline* pipeline)
+    : device_(&device), pipeline_(pipeline) {}
+
+Result<MoeGate> MoeGate::create(Device& device, const MoeGateConfig& config) {
+  HADAL_ASSIGN(const vk::Pipeline* pipeline,
+               vk::Pipeline::get(device, "moe_gate", config.workgroup_size, {},
+                                 sizeof(layout::MoeGatePush)));
+  return MoeGate(device, pipeline);
+}
+
+Status MoeGate::record(Recorder& recorder, const MoeGateShape& shape,
+                       const MoeGateArgs& args) const {
+  HADAL_TRY(moe_gate_check(shape, device_->caps()));
+  if (shape.tokens == 0 || shape.top_k == 0) return {};
+  const bool has_bias = shape.method == GateMethod::kNoauxTc;
+  // One group is all groups: nothing to leave out.
+  const bool has_groups = shape.method != GateMethod::kGreedy && shape.topk_group < shape.n_group;
+
+  layout::MoeGatePush push{};
+  push.logits = args.logits, push.bias = args.bias;
+  push.indices = args.indices, push.weights = args.weights;
+  push.experts = shape.experts, push.top_k = shape.top_k;
+  push.n_group = shape.n_group, push.topk_group = shape.topk_group;
+  push.logits_stride = shape.logits_stride;
+  push.scaling = shape.scaling;
+  if (shape.scoring == GateScoring::kSoftmax) push.flags |= layout::kMoeGateFlagSoftmax;
+  if (has_bias) push.flags |= layout::kMoeGateFlagBias | layout::kMoeGateFlagGroupTop2;
+  if (has_groups) push.flags |= layout::kMoeGateFlagGroups;
+  if (shape.norm) push.flags |= layout::kMoeGateFlagNorm;
+
+  const DeviceRange reads[] = {
+      {args.logits, strided_bytes(shape.tokens, shape.experts, shape.logits_stride, 4)},
+      {args.bias, has_bias ? uint64_t{shape.experts} * 4 : 0}};
+  const uint64_t out_bytes = uint64_t{shape.tokens} * shape.top_k * 4;
+  const DeviceRange writes[] = {{args.indices, out_bytes}, {args.weights, out_bytes}};
+  Recorder::Dispatch dispatch;
+  dispatch.pipeline = pipeline_;
+  dispatch.label = "moe_gate";
+  dispatch.push = push_bytes(push);
+  dispatch.groups = {shape.tokens, 1, 1};
+  dispatch.reads = reads;
+  dispatch.writes = writes;
+  return recorder.dispatch(dispatch);
+}
+
+}  // namespace hadal
