@@ -45,6 +45,8 @@ inline constexpr double kTiny = 0x1p-126;
   const double absolute =
       sum_bound(value, magnitude, 1.0 + 127.0 + segments) + (2.0 * k + segments) * kTiny;
   return absolute + u_out * ((value < 0 ? -value : value) + absolute);
+}
+
 // rope: two products, one rounded before the sum (or both, without fma), and the sum.
 [[nodiscard]] constexpr double rope_bound(double magnitude) {
   return sum_bound(0.0, magnitude, 2.0) + kTiny;
@@ -64,6 +66,8 @@ inline constexpr double kTiny = 0x1p-126;
   const double mean = gamma(double(n) + 4.0) + 0x1p-40;
   const double relative = mean / 2 + mean * mean + gamma(4.0) * (1 + mean);
   return relative * (value < 0 ? -value : value) + 2 * kTiny;
+}
+
 // sigmoid as 1 / (1 + exp(-x)): exp 3 + 2|x| ulp, of which at most all reaches the result; one
 // addition; a division of 2.5 ulp. An exp beyond float's range leaves 0 where the value is below
 // 2^-126.
