@@ -2,6 +2,7 @@
 #include <cmath>
 
 #include "hadal/reference/formats.h"
+#include "hadal/reference/mla_cache_write.h"
 #include "layer.h"
 #include "ops.h"
 
@@ -35,7 +36,7 @@ void store(const MatrixD& values, Matrix& x, uint32_t begin) {
   }
 }
 
-MatrixD rounded(const MatrixD& x) {
+MatrixD to_float(const MatrixD& x) {
   return x.cast<float>().cast<double>();
 }
 
@@ -51,18 +52,19 @@ void softmax_rows(MatrixD& scores, uint32_t past) {
 }
 
 // New rows of the cache: [norm(latent) | rope(key)].
-Matrix cache_rows(const LayerWeights& layer, const ModelConfig& c, const Matrix& normed,
-                  const ReferenceOptions& options, uint32_t first_position) {
+Matrix new_cache_rows(const LayerWeights& layer, const ModelConfig& c, const Matrix& normed,
+                      const ReferenceOptions& options, const RopePositions& positions) {
   const Matrix kv = linear(normed, layer.kv_a, c);
-  const Matrix latent =
-      rms_norm(columns(kv, 0, c.kv_lora_rank), *layer.kv_a_norm, ModelConfig::kInnerNormEps);
-  Matrix key = columns(kv, c.kv_lora_rank, c.qk_rope_head_dim);
-  rope(key, c.qk_rope_head_dim, first_position, c);
-  Matrix rows(normed.rows, c.cache_row_elems());
-  for (uint32_t i = 0; i < rows.rows; ++i) {
-    std::copy(latent.row(i).begin(), latent.row(i).end(), rows.row(i).begin());
-    std::copy(key.row(i).begin(), key.row(i).end(), rows.row(i).begin() + c.kv_lora_rank);
-  }
+  const std::vector<float> norm = decode_vector(*layer.kv_a_norm);
+  MlaCacheWriteShape shape;
+  shape.tokens = kv.rows, shape.rank = c.kv_lora_rank, shape.rope = c.qk_rope_head_dim;
+  shape.y_stride = kv.columns;
+  shape.max_position = kv.rows;
+  shape.interleaved = c.rope_interleave;
+  shape.eps = float(ModelConfig::kInnerNormEps);
+  const ref::MlaCacheWriteInputs inputs{kv.data.data(), norm.data(), positions.rows.data(),
+                                        positions.table.data()};
+  Matrix rows = rounded(kv.rows, kv.columns, ref::mla_cache_write(shape, inputs).value);
   if (options.cache_bf16) {
     for (float& v : rows.data) v = ref::bf16_decode(ref::bf16_encode(v));
   }
@@ -102,12 +104,12 @@ Matrix attend_absorbed(const LayerWeights& layer, const ModelConfig& c, const Ma
     const MapD w_uv(w.data() + size_t{nope} * c.kv_lora_rank, v, c.kv_lora_rank);
     const MatrixD q_nope = widened(query, h * c.qk_head_dim(), nope);
     const MatrixD q_rope = widened(query, h * c.qk_head_dim() + nope, rope_dim);
-    const MatrixD q_latent = rounded(q_nope * w_uk);
+    const MatrixD q_latent = to_float(q_nope * w_uk);
     MatrixD scores = q_latent * latent.transpose();
     scores += q_rope * key_rope.transpose();
     scores *= c.softmax_scale();
     softmax_rows(scores, past);
-    const MatrixD o_latent = rounded(scores * latent);
+    const MatrixD o_latent = to_float(scores * latent);
     store(o_latent * w_uv.transpose(), context, h * v);
   }
   return context;
@@ -127,8 +129,9 @@ AttentionTrace run_attention(const LayerWeights& layer, const ModelConfig& c, co
         rms_norm(linear(t.normed, layer.q_a, c), *layer.q_a_norm, ModelConfig::kInnerNormEps);
     t.query = linear(t.q_latent, layer.q_b, c);
   }
-  rope(t.query, c.qk_head_dim(), first_position, c);
-  t.cache_rows = cache_rows(layer, c, t.normed, options, first_position);
+  const RopePositions positions(c, first_position, x.rows);
+  rotate_query(t.query, positions, c);
+  t.cache_rows = new_cache_rows(layer, c, t.normed, options, positions);
 
   Matrix cache(past.rows + x.rows, c.cache_row_elems());
   std::copy(past.data.begin(), past.data.end(), cache.data.begin());

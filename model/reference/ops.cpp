@@ -1,18 +1,20 @@
 #include "ops.h"
 
-#include <Eigen/Core>
-#include <bit>
+#include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <numeric>
 
+#include "hadal/reference/bf16_gemm.h"
 #include "hadal/reference/formats.h"
 #include "hadal/reference/fp8_gemm.h"
+#include "hadal/reference/fp8_quantize.h"
+#include "hadal/reference/rope.h"
 
 namespace hadal::model::reference {
 namespace {
 
 namespace ref = ::hadal::reference;
-using MatrixD = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 
 // Bytes of a mapped file may lie at any address.
 template <class T>
@@ -26,82 +28,43 @@ const uint8_t* codes(const TensorView& tensor) {
   return reinterpret_cast<const uint8_t*>(tensor.bytes.data());
 }
 
-struct Quantised {
-  std::vector<uint8_t> codes;  // [m, k]
-  std::vector<float> scales;   // [m, ceil(k/128)]
-};
-
-float reciprocal(float s) {
-  float r = std::bit_cast<float>(0x7ef311c7u - std::bit_cast<uint32_t>(s));
-  for (int i = 0; i < 4; ++i) {
-    const float t = s * r;
-    const float u = 2.0f - t;
-    r = r * u;
-  }
-  return r;
-}
-
-Quantised quantise(const Matrix& x, bool ue8m0) {
-  const uint32_t groups = ceil_div(x.columns, kFp8BlockElems);
-  Quantised q{std::vector<uint8_t>(x.data.size()), std::vector<float>(size_t{x.rows} * groups)};
-  for (uint32_t i = 0; i < x.rows; ++i) {
-    for (uint32_t g = 0; g < groups; ++g) {
-      const uint32_t begin = g * kFp8BlockElems;
-      const uint32_t end = std::min(begin + kFp8BlockElems, x.columns);
-      float amax = 1e-4f;
-      for (uint32_t k = begin; k < end; ++k) amax = std::max(amax, std::fabs(x.row(i)[k]));
-      float s = amax * (1.0f / 448.0f), inverse = reciprocal(s);
-      if (ue8m0) {
-        int e = 0;
-        const float m = std::frexp(amax, &e) * 2.0f;
-        e -= 1;
-        e = e - 8 + (m > 1.75f);
-        s = std::ldexp(1.0f, e), inverse = std::ldexp(1.0f, -e);
-      }
-      q.scales[size_t{i} * groups + g] = s;
-      for (uint32_t k = begin; k < end; ++k) {
-        q.codes[size_t{i} * x.columns + k] = ref::e4m3_encode(x.row(i)[k] * inverse);
-      }
-    }
-  }
-  return q;
-}
-
-Matrix rounded(uint32_t rows, uint32_t columns, const double* values) {
-  Matrix result(rows, columns);
-  for (size_t i = 0; i < result.data.size(); ++i) result.data[i] = float(values[i]);
-  return result;
-}
-
-Matrix fp8_linear(const Matrix& x, const Linear& weight, bool ue8m0) {
-  const Quantised a = quantise(x, ue8m0);
+Matrix fp8_linear(const Matrix& x, const Linear& weight, ScaleFormat format) {
+  const ref::QuantizedRows a =
+      ref::fp8_quantize(x.rows, x.columns, x.data.data(), x.columns, format);
   const std::vector<float> b_scale = copy_as<float>(weight.scale->bytes);
   Fp8GemmShape shape;
   shape.m = x.rows, shape.n = weight.n, shape.k = weight.k;
   shape.a_stride = shape.b_stride = weight.k;
   shape.a_scale_stride = shape.b_scale_stride = ceil_div(weight.k, kFp8BlockElems);
-  shape.d_stride = weight.n;
-  const ref::ValueAndMagnitude d = ref::fp8_gemm(shape, {.a = a.codes.data(),
-                                                         .a_scale = a.scales.data(),
-                                                         .b = codes(*weight.weight),
-                                                         .b_scale = b_scale.data()});
-  return rounded(x.rows, weight.n, d.value.data());
+  ref::Fp8GemmInputs inputs;
+  inputs.a = a.codes.data(), inputs.a_scale = a.scales.data();
+  inputs.b = codes(*weight.weight), inputs.b_scale = b_scale.data();
+  return rounded(x.rows, weight.n, ref::fp8_gemm(shape, inputs).value);
 }
 
 Matrix bf16_linear(const Matrix& x, const Linear& weight) {
-  const std::vector<double> b = dequantise_rows(weight, 0, weight.n);
-  const Eigen::Map<const MatrixD> bm(b.data(), weight.n, weight.k);
-  MatrixD a(x.rows, x.columns);
-  for (size_t i = 0; i < x.data.size(); ++i) a.data()[i] = double(x.data[i]);
-  const MatrixD d = a * bm.transpose();
-  return rounded(x.rows, weight.n, d.data());
+  const std::vector<uint16_t> b = copy_as<uint16_t>(weight.weight->bytes);
+  Bf16GemmShape shape;
+  shape.m = x.rows, shape.n = weight.n, shape.k = weight.k;
+  shape.a_stride = shape.b_stride = weight.k;
+  ref::Bf16GemmInputs inputs;
+  inputs.a = x.data.data(), inputs.b = b.data();
+  return rounded(x.rows, weight.n, ref::bf16_gemm(shape, inputs).value);
 }
 
 }  // namespace
 
+Matrix rounded(uint32_t rows, uint32_t columns, std::span<const double> values) {
+  Matrix result(rows, columns);
+  std::ranges::transform(values, result.data.begin(), [](double v) { return float(v); });
+  return result;
+}
+
 Matrix linear(const Matrix& x, const Linear& weight, const ModelConfig& config) {
   if (weight.scale == nullptr) return bf16_linear(x, weight);
-  return fp8_linear(x, weight, config.weight_format == WeightFormat::kFp8BlockUe8m0);
+  return fp8_linear(x, weight,
+                    config.weight_format == WeightFormat::kFp8BlockUe8m0 ? ScaleFormat::kUe8m0
+                                                                         : ScaleFormat::kFp32);
 }
 
 std::vector<double> dequantise_rows(const Linear& weight, uint32_t begin, uint32_t count) {
@@ -175,23 +138,26 @@ Matrix add(const Matrix& a, const Matrix& b) {
   return sum;
 }
 
-void rope(Matrix& x, uint32_t head_dim, uint32_t first_position, const ModelConfig& config) {
-  const uint32_t dim = config.qk_rope_head_dim, pairs = dim / 2;
-  const std::vector<double> frequencies = config.rope_inverse_frequencies();
-  const double amplitude = config.rope_amplitude();
-  for (uint32_t i = 0; i < x.rows; ++i) {
-    for (uint32_t p = 0; p < pairs; ++p) {
-      const double angle = double(first_position + i) * frequencies[p];
-      const double cosine = double(float(std::cos(angle) * amplitude));
-      const double sine = double(float(std::sin(angle) * amplitude));
-      for (uint32_t end = head_dim; end <= x.columns; end += head_dim) {
-        float* head = x.row(i).data() + end - dim;
-        float& first = config.rope_interleave ? head[2 * p] : head[p];
-        float& second = config.rope_interleave ? head[2 * p + 1] : head[p + pairs];
-        const double a = double(first), b = double(second);
-        first = float(a * cosine - b * sine);
-        second = float(a * sine + b * cosine);
-      }
+RopePositions::RopePositions(const ModelConfig& config, uint32_t first, uint32_t count)
+    : table(rope_table(config.rope_inverse_frequencies(), config.rope_amplitude(), first, count)),
+      rows(count) {
+  std::iota(rows.begin(), rows.end(), 0u);
+}
+
+void rotate_query(Matrix& query, const RopePositions& positions, const ModelConfig& config) {
+  const uint32_t dim = config.qk_rope_head_dim, heads = config.num_attention_heads;
+  RopeShape shape;
+  shape.rows = query.rows, shape.heads = heads, shape.dim = dim;
+  shape.row_stride = query.columns, shape.head_stride = config.qk_head_dim();
+  shape.offset = config.qk_nope_head_dim;
+  shape.interleaved = config.rope_interleave;
+  shape.max_position = query.rows;
+  const ref::RopeInputs inputs{query.data.data(), positions.rows.data(), positions.table.data()};
+  const ref::ValueAndMagnitude rotated = ref::rope(shape, inputs);
+  for (uint32_t i = 0; i < query.rows; ++i) {
+    for (uint32_t c = 0; c < heads * dim; ++c) {
+      const uint32_t channel = c / dim * shape.head_stride + shape.offset + c % dim;
+      query.row(i)[channel] = float(rotated.value[size_t{i} * heads * dim + c]);
     }
   }
 }

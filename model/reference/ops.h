@@ -12,6 +12,9 @@
 
 namespace hadal::model::reference {
 
+// The result of a reference, [rows, columns], as the operation's output.
+[[nodiscard]] Matrix rounded(uint32_t rows, uint32_t columns, std::span<const double> values);
+
 // x [m, k] times the transposed weight: [m, n]. FP8 weights quantise x first.
 [[nodiscard]] Matrix linear(const Matrix& x, const Linear& weight, const ModelConfig& config);
 
@@ -27,8 +30,14 @@ namespace hadal::model::reference {
 [[nodiscard]] Matrix swiglu(const Matrix& gate, const Matrix& up);  // silu(gate) * up
 [[nodiscard]] Matrix add(const Matrix& a, const Matrix& b);
 
-// Rotates, in place, the last `rope` channels of every head of `head_dim` channels; row i stands at
-// position first_position + i.
-void rope(Matrix& x, uint32_t head_dim, uint32_t first_position, const ModelConfig& config);
+// Cosines and sines of consecutive positions, and each row's place among them.
+struct RopePositions {
+  RopePositions(const ModelConfig& config, uint32_t first, uint32_t count);
+  std::vector<float> table;    // [count, rope / 2, 2]
+  std::vector<uint32_t> rows;  // 0, 1, ..., count - 1
+};
+
+// Rotates, in place, the last qk_rope_head_dim channels of every head.
+void rotate_query(Matrix& query, const RopePositions& positions, const ModelConfig& config);
 
 }  // namespace hadal::model::reference
