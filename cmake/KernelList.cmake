@@ -4,6 +4,7 @@
 # A missing file is an error here, at configure time, so that no kernel is ever half in the house.
 set(HADAL_KERNELS
     fp8_quantize
+    rms_norm
     fp8_gemm)
 
 foreach(kernel IN LISTS HADAL_KERNELS)
