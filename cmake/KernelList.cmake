@@ -5,6 +5,7 @@
 set(HADAL_KERNELS
     fp8_quantize
     rms_norm
+    swiglu
     fp8_gemm)
 
 foreach(kernel IN LISTS HADAL_KERNELS)
