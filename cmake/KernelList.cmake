@@ -4,6 +4,7 @@
 # A missing file is an error here, at configure time, so that no kernel is ever half in the house.
 set(HADAL_KERNELS
     bf16_gemm
+    bf16_grouped_gemm
     fp8_grouped_gemm
     fp8_gemm)
 
