@@ -10,6 +10,8 @@ set(HADAL_KERNELS
     moe_gate
     rms_norm
     swiglu
+    bf16_grouped_gemm
+    fp8_grouped_gemm
     fp8_gemm)
 
 foreach(kernel IN LISTS HADAL_KERNELS)
