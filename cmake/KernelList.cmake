@@ -6,6 +6,7 @@ set(HADAL_KERNELS
     fp8_quantize
     rms_norm
     swiglu
+    embedding
     fp8_gemm)
 
 foreach(kernel IN LISTS HADAL_KERNELS)
