@@ -13,6 +13,7 @@ set(HADAL_KERNELS
     swiglu
     bf16_grouped_gemm
     fp8_grouped_gemm
+    embedding
     fp8_gemm)
 
 foreach(kernel IN LISTS HADAL_KERNELS)
