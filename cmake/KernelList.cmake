@@ -4,6 +4,7 @@
 # A missing file is an error here, at configure time, so that no kernel is ever half in the house.
 set(HADAL_KERNELS
     moe_gate
+    moe_permute
     fp8_gemm)
 
 foreach(kernel IN LISTS HADAL_KERNELS)

@@ -62,4 +62,10 @@ inline constexpr double kTiny = 0x1p-126;
          scale * (top_k + 1.0) * 2.0 * kTiny / 1e-20;
 }
 
+// moe_combine: x and shared cost one addition, every slot a product and an addition; the longest
+// path from a term to the result is one product and top_k + 2 additions.
+[[nodiscard]] constexpr double moe_combine_bound(uint32_t top_k, double value, double magnitude) {
+  return sum_bound(value, magnitude, top_k + 3.0);
+}
+
 }  // namespace hadal::test
