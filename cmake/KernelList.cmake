@@ -6,6 +6,7 @@ set(HADAL_KERNELS
     bf16_gemm
     bf16_grouped_gemm
     fp8_grouped_gemm
+    mla_absorb
     fp8_gemm)
 
 foreach(kernel IN LISTS HADAL_KERNELS)
