@@ -15,6 +15,7 @@ set(HADAL_KERNELS
     fp8_grouped_gemm
     embedding
     moe_permute
+    mla_absorb
     fp8_gemm)
 
 foreach(kernel IN LISTS HADAL_KERNELS)
