@@ -8,6 +8,9 @@ set(HADAL_KERNELS
     fp8_quantize
     bf16_gemm
     moe_gate
+    rms_norm
+    swiglu
+    embedding
     fp8_gemm)
 
 foreach(kernel IN LISTS HADAL_KERNELS)

@@ -4,7 +4,7 @@
 // lib/quantize.glsl. One workgroup = one row (x) and a run of its groups (y), one group after another.
 #include "lib/prelude.glsl"
 #include "layout/fp8_quantize.h"
-#include "lib/quantize.glsl"
+#include "lib/row.glsl"
 
 layout(push_constant, scalar) uniform Push { Fp8QuantizePush pc; };
 
@@ -19,10 +19,7 @@ void main() {
   [[dont_unroll]] for (uint group = begin; group < end; group += kFp8Block) {
     uint c = group + quantize_lane_begin();
     float x[QUANTIZE_ELEMS];
-    [[unroll]] for (uint i = 0; i < QUANTIZE_ELEMS; i++) {
-      x[i] = 0.0;
-      if (c + i < k) x[i] = FloatIn(x_row + (c + i) * 4).v;
-    }
+    load_row(x_row, c, k, x);
     quantize_group(x, group, k, q_row, scale_row, ue8m0);
   }
 }

@@ -1,0 +1,115 @@
+#include "hadal/swiglu.h"
+
+#include <fmt/format.h>
+
+#include "hadal/device.h"
+#include "hadal/recorder.h"
+#include "kernel_util.h"
+#include "layout/swiglu.h"
+#include "vk/pipeline.h"
+
+namespace hadal {
+
+SwigluShape SwigluShape::packed(uint32_t rows, uint32_t n) {
+  SwigluShape shape;
+  shape.rows = rows, shape.n = n;
+  shape.gate_stride = shape.up_stride = shape.y_stride = n;
+  shape.q_stride = round_up(n, 16);
+  shape.scale_stride = ceil_div(n, kFp8BlockElems);
+  return shape;
+}
+
+std::string SwigluConfig::to_string() const {
+  return fmt::format("swiglu: workgroup {}, {} groups each", workgroup_size, groups_per_workgroup);
+}
+
+Status swiglu_check(const SwigluShape& s, const Caps& caps) {
+  const auto error = [](std::string text) {
+    return Status(Errc::kInvalidArgument, "swiglu: " + std::move(text));
+  };
+  const uint32_t groups = ceil_div(s.n, kFp8BlockElems);
+  if (s.n > kMaxRowElems) {
+    return error(fmt::format("n must be at most {}, got {}", kMaxRowElems, s.n));
+  }
+  if (s.gate_stride < s.n) {
+    return error(fmt::format("gate_stride must be at least n, got {} < {}", s.gate_stride, s.n));
+  }
+  if (s.up_stride < s.n) {
+    return error(fmt::format("up_stride must be at least n, got {} < {}", s.up_stride, s.n));
+  }
+  if (s.write_y && s.y_stride < s.n) {
+    return error(fmt::format("y_stride must be at least n, got {} < {}", s.y_stride, s.n));
+  }
+  if (s.quantize && s.q_stride < s.n) {
+    return error(fmt::format("q_stride must be at least n, got {} < {}", s.q_stride, s.n));
+  }
+  if (s.quantize && s.q_stride % 16) {
+    return error(fmt::format("q_stride must be a multiple of 16 bytes, got {}", s.q_stride));
+  }
+  if (s.quantize && s.scale_stride < groups) {
+    return error(fmt::format("scale_stride must be at least ceil(n/128), got {} < {}",
+                             s.scale_stride, groups));
+  }
+  const uint32_t max_rows = caps.max_workgroup_count[0];
+  if (s.rows > max_rows) {
+    return error(fmt::format("rows must be at most {}, got {}", max_rows, s.rows));
+  }
+  return {};
+}
+
+SwigluConfig swiglu_choose(const SwigluShape&, const Caps& caps) {
+  return {row_workgroup_size(caps), groups_per_workgroup(caps)};
+}
+
+Swiglu::Swiglu(const Device& device, const vk::Pipeline* pipeline, SwigluConfig config)
+    : device_(&device), pipeline_(pipeline), config_(config) {}
+
+Result<Swiglu> Swiglu::create(Device& device, const SwigluConfig& config) {
+  HADAL_ASSIGN(
+      const vk::Pipeline* pipeline,
+      vk::Pipeline::get(device, "swiglu", config.workgroup_size, {}, sizeof(layout::SwigluPush)));
+  return Swiglu(device, pipeline, config);
+}
+
+Status Swiglu::record(Recorder& recorder, const SwigluShape& shape, const SwigluArgs& args) const {
+  HADAL_TRY(swiglu_check(shape, device_->caps()));
+  if ((args.gate | args.up | args.y | args.scale) % 4) {
+    return {Errc::kInvalidArgument, "swiglu: addresses of floats must be 4-byte aligned"};
+  }
+  if (args.q % 16) {
+    return {Errc::kInvalidArgument,
+            fmt::format("swiglu: q must be 16-byte aligned, got {:#x}", args.q)};
+  }
+  if (shape.rows == 0 || shape.n == 0) return {};
+
+  layout::SwigluPush push{};
+  push.gate = args.gate, push.up = args.up;
+  push.y = args.y, push.q = args.q, push.scale = args.scale;
+  push.n = shape.n;
+  push.gate_stride = shape.gate_stride, push.up_stride = shape.up_stride;
+  push.y_stride = shape.y_stride;
+  push.q_stride = shape.q_stride, push.scale_stride = shape.scale_stride;
+  push.groups_per_workgroup = config_.groups_per_workgroup;
+  push.flags = (shape.write_y ? layout::kSwigluFlagWriteY : 0) |
+               (shape.quantize ? layout::kSwigluFlagQuantize : 0) |
+               (shape.scale_format == ScaleFormat::kUe8m0 ? layout::kSwigluFlagUe8m0 : 0);
+
+  const uint32_t groups = ceil_div(shape.n, kFp8BlockElems);
+  const DeviceRange reads[] = {
+      {args.gate, strided_bytes(shape.rows, shape.n, shape.gate_stride, 4)},
+      {args.up, strided_bytes(shape.rows, shape.n, shape.up_stride, 4)}};
+  const DeviceRange writes[] = {
+      {args.y, strided_bytes(shape.rows, shape.write_y ? shape.n : 0, shape.y_stride, 4)},
+      {args.q, strided_bytes(shape.rows, shape.quantize ? shape.n : 0, shape.q_stride, 1)},
+      {args.scale, strided_bytes(shape.rows, shape.quantize ? groups : 0, shape.scale_stride, 4)}};
+  Recorder::Dispatch dispatch;
+  dispatch.pipeline = pipeline_;
+  dispatch.label = "swiglu";
+  dispatch.push = push_bytes(push);
+  dispatch.groups = {shape.rows, ceil_div(groups, config_.groups_per_workgroup), 1};
+  dispatch.reads = reads;
+  dispatch.writes = writes;
+  return recorder.dispatch(dispatch);
+}
+
+}  // namespace hadal
