@@ -11,6 +11,8 @@ set(HADAL_KERNELS
     rms_norm
     swiglu
     embedding
+    bf16_grouped_gemm
+    fp8_grouped_gemm
     fp8_gemm)
 
 foreach(kernel IN LISTS HADAL_KERNELS)
