@@ -5,6 +5,7 @@
 set(HADAL_KERNELS
     rope
     mla_cache_write
+    mla_cache_read
     fp8_quantize
     bf16_gemm
     moe_gate
