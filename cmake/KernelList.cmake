@@ -14,6 +14,7 @@ set(HADAL_KERNELS
     embedding
     bf16_grouped_gemm
     fp8_grouped_gemm
+    moe_permute
     fp8_gemm)
 
 foreach(kernel IN LISTS HADAL_KERNELS)

@@ -127,4 +127,10 @@ inline constexpr double kTiny = 0x1p-126;
   return 1.001 * kU32 * ulps * std::fabs(value) + kTiny * (128.0 * std::fabs(up) + 1.0);
 }
 
+// moe_combine: x and shared cost one addition, every slot a product and an addition; the longest
+// path from a term to the result is one product and top_k + 2 additions.
+[[nodiscard]] constexpr double moe_combine_bound(uint32_t top_k, double value, double magnitude) {
+  return sum_bound(value, magnitude, top_k + 3.0);
+}
+
 }  // namespace hadal::test
