@@ -93,6 +93,8 @@ inline constexpr double kTiny = 0x1p-126;
   const double scale = scaling < 0 ? -scaling : scaling;
   return gamma(2.0 * score_ulps + top_k + 1.0 + 2.5 + 1.0) * magnitude +
          scale * (top_k + 1.0) * 2.0 * kTiny / 1e-20;
+}
+
 // rms_norm's h = x + residual: one rounding.
 [[nodiscard]] constexpr double rms_norm_h_bound(double h) {
   return kU32 * (h < 0 ? -h : h) + kTiny;
