@@ -11,6 +11,8 @@ set(HADAL_KERNELS
     moe_gate
     rms_norm
     swiglu
+    bf16_grouped_gemm
+    fp8_grouped_gemm
     embedding
     bf16_grouped_gemm
     fp8_grouped_gemm
