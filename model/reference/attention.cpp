@@ -54,7 +54,7 @@ void softmax_rows(MatrixD& scores, uint32_t past) {
 // New rows of the cache: [norm(latent) | rope(key)].
 Matrix new_cache_rows(const LayerWeights& layer, const ModelConfig& c, const Matrix& normed,
                       const ReferenceOptions& options, const RopePositions& positions) {
-  const Matrix kv = linear(normed, layer.kv_a, c);
+  const Matrix kv = linear(normed, layer.kv_a, c, options);
   const std::vector<float> norm = decode_vector(*layer.kv_a_norm);
   MlaCacheWriteShape shape;
   shape.tokens = kv.rows, shape.rank = c.kv_lora_rank, shape.rope = c.qk_rope_head_dim;
@@ -73,9 +73,9 @@ Matrix new_cache_rows(const LayerWeights& layer, const ModelConfig& c, const Mat
 
 // k_h = [latent W_UK_h | key], v_h = latent W_UV_h.
 Matrix attend_unabsorbed(const LayerWeights& layer, const ModelConfig& c, const Matrix& query,
-                         const Matrix& cache, uint32_t past) {
+                         const Matrix& cache, uint32_t past, const ReferenceOptions& options) {
   const uint32_t nope = c.qk_nope_head_dim, rope_dim = c.qk_rope_head_dim, v = c.v_head_dim;
-  const Matrix kv = linear(columns(cache, 0, c.kv_lora_rank), layer.kv_b, c);
+  const Matrix kv = linear(columns(cache, 0, c.kv_lora_rank), layer.kv_b, c, options);
   const MatrixD key_rope = widened(cache, c.kv_lora_rank, rope_dim);
   Matrix context(query.rows, c.num_attention_heads * v);
   for (uint32_t h = 0; h < c.num_attention_heads; ++h) {
@@ -123,11 +123,11 @@ AttentionTrace run_attention(const LayerWeights& layer, const ModelConfig& c, co
   AttentionTrace t;
   t.normed = rms_norm(x, *layer.input_norm, c.rms_norm_eps);
   if (c.q_lora_rank == 0) {
-    t.query = linear(t.normed, layer.q, c);
+    t.query = linear(t.normed, layer.q, c, options);
   } else {
-    t.q_latent =
-        rms_norm(linear(t.normed, layer.q_a, c), *layer.q_a_norm, ModelConfig::kInnerNormEps);
-    t.query = linear(t.q_latent, layer.q_b, c);
+    t.q_latent = rms_norm(linear(t.normed, layer.q_a, c, options), *layer.q_a_norm,
+                          ModelConfig::kInnerNormEps);
+    t.query = linear(t.q_latent, layer.q_b, c, options);
   }
   const RopePositions positions(c, first_position, x.rows);
   rotate_query(t.query, positions, c);
@@ -139,8 +139,8 @@ AttentionTrace run_attention(const LayerWeights& layer, const ModelConfig& c, co
             cache.data.begin() + std::ptrdiff_t(past.data.size()));
   t.context = options.form == AttentionForm::kAbsorbed
                   ? attend_absorbed(layer, c, t.query, cache, past.rows)
-                  : attend_unabsorbed(layer, c, t.query, cache, past.rows);
-  t.output = linear(t.context, layer.o, c);
+                  : attend_unabsorbed(layer, c, t.query, cache, past.rows, options);
+  t.output = linear(t.context, layer.o, c, options);
   t.result = add(x, t.output);
   return t;
 }

@@ -12,6 +12,6 @@ namespace hadal::model::reference {
                                            const Matrix& x, const ReferenceOptions& options,
                                            uint32_t first_position, const Matrix& past);
 [[nodiscard]] MlpTrace run_mlp(const LayerWeights& layer, const ModelConfig& config,
-                               const Matrix& x);
+                               const Matrix& x, const ReferenceOptions& options);
 
 }  // namespace hadal::model::reference

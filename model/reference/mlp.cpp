@@ -2,6 +2,7 @@
 #include <utility>
 
 #include "hadal/reference/moe_gate.h"
+#include "hadal/reference/moe_permute.h"
 #include "layer.h"
 #include "ops.h"
 
@@ -10,8 +11,8 @@ namespace {
 
 namespace ref = ::hadal::reference;
 
-Matrix mlp(const Matrix& x, const MlpWeights& w, const ModelConfig& c) {
-  return linear(swiglu(linear(x, w.gate, c), linear(x, w.up, c)), w.down, c);
+Matrix mlp(const Matrix& x, const MlpWeights& w, const ModelConfig& c, const ReferenceOptions& o) {
+  return linear(swiglu(linear(x, w.gate, c, o), linear(x, w.up, c, o)), w.down, c, o);
 }
 
 GateMethod gate_method(TopkMethod method) {
@@ -41,53 +42,58 @@ void choose_experts(const LayerWeights& layer, const ModelConfig& c, MlpTrace& t
   t.expert_weights = rounded(shape.tokens, shape.top_k, gate.weights);
 }
 
-// sum over the token's experts, in the gate's order, of weight x expert(x).
-Matrix routed_experts(const LayerWeights& layer, const ModelConfig& c, const MlpTrace& t) {
-  const uint32_t top_k = c.num_experts_per_tok, hidden = c.hidden_size;
-  Matrix slots(t.normed.rows * top_k, hidden);  // one row per token and chosen expert
-  for (uint32_t e = 0; e < c.n_routed_experts; ++e) {
-    std::vector<uint32_t> mine;
-    for (uint32_t s = 0; s < slots.rows; ++s) {
-      if (t.experts[s] == e) mine.push_back(s);
-    }
-    if (mine.empty()) continue;
-    Matrix x(uint32_t(mine.size()), hidden);
+// Every expert over its rows of the plan, its input's row t.normed[row_token].
+Matrix run_experts(const LayerWeights& layer, const ModelConfig& c, const Matrix& normed,
+                   const ref::MoePermutePlan& plan, const ReferenceOptions& options) {
+  Matrix sorted(uint32_t(plan.row_token.size()), c.hidden_size);
+  for (uint32_t e = 0, begin = 0; e < c.n_routed_experts; begin = plan.segment_ends[e++]) {
+    Matrix x(plan.segment_ends[e] - begin, c.hidden_size);
+    if (x.rows == 0) continue;
     for (uint32_t i = 0; i < x.rows; ++i) {
-      std::ranges::copy(t.normed.row(mine[i] / top_k), x.row(i).begin());
+      std::ranges::copy(normed.row(plan.row_token[begin + i]), x.row(i).begin());
     }
-    const Matrix y = mlp(x, layer.experts[e], c);
-    for (uint32_t i = 0; i < x.rows; ++i) std::ranges::copy(y.row(i), slots.row(mine[i]).begin());
+    std::ranges::copy(mlp(x, layer.experts[e], c, options).data, sorted.row(begin).begin());
   }
-  Matrix sum(t.normed.rows, hidden);
-  for (uint32_t i = 0; i < sum.rows; ++i) {
-    for (uint32_t h = 0; h < hidden; ++h) {
-      double total = 0.0;
-      for (uint32_t k = 0; k < top_k; ++k) {
-        total += double(t.expert_weights.row(i)[k]) * double(slots.row(i * top_k + k)[h]);
-      }
-      sum.row(i)[h] = float(total);
-    }
+  return sorted;
+}
+
+void run_moe(const LayerWeights& layer, const ModelConfig& c, const Matrix& x,
+             const ReferenceOptions& options, MlpTrace& t) {
+  choose_experts(layer, c, t);
+  const uint32_t top_k = c.num_experts_per_tok;
+  MoePermuteShape permute;
+  permute.tokens = x.rows, permute.experts = c.n_routed_experts, permute.top_k = top_k;
+  const ref::MoePermutePlan plan = ref::moe_permute(permute, t.experts.data());
+  const Matrix sorted = run_experts(layer, c, t.normed, plan, options);
+  t.expert_outputs = Matrix(x.rows * top_k, c.hidden_size);
+  for (uint32_t slot = 0; slot < t.expert_outputs.rows; ++slot) {
+    std::ranges::copy(sorted.row(plan.row_of[slot]), t.expert_outputs.row(slot).begin());
   }
-  return sum;
+  if (c.n_shared_experts > 0) t.shared = mlp(t.normed, layer.shared, c, options);
+
+  MoeCombineShape combine;
+  combine.tokens = x.rows, combine.hidden = c.hidden_size, combine.top_k = top_k;
+  combine.has_shared = c.n_shared_experts > 0;
+  ref::MoeCombineInputs inputs;
+  inputs.x = x.data.data(), inputs.shared = t.shared.data.data(), inputs.y = sorted.data.data();
+  inputs.row_of = plan.row_of.data(), inputs.weights = t.expert_weights.data.data();
+  t.output = rounded(x.rows, c.hidden_size, ref::moe_combine(combine, inputs).value);
+  combine.accumulate = true;
+  t.result = rounded(x.rows, c.hidden_size, ref::moe_combine(combine, inputs).value);
 }
 
 }  // namespace
 
-MlpTrace run_mlp(const LayerWeights& layer, const ModelConfig& c, const Matrix& x) {
+MlpTrace run_mlp(const LayerWeights& layer, const ModelConfig& c, const Matrix& x,
+                 const ReferenceOptions& options) {
   MlpTrace t;
   t.normed = rms_norm(x, *layer.post_norm, c.rms_norm_eps);
   if (layer.moe) {
-    choose_experts(layer, c, t);
-    t.routed = routed_experts(layer, c, t);
-    t.output = t.routed;
-    if (c.n_shared_experts > 0) {
-      t.shared = mlp(t.normed, layer.shared, c);
-      t.output = add(t.routed, t.shared);
-    }
+    run_moe(layer, c, x, options, t);
   } else {
-    t.output = mlp(t.normed, layer.dense, c);
+    t.output = mlp(t.normed, layer.dense, c, options);
+    t.result = add(x, t.output);
   }
-  t.result = add(x, t.output);
   return t;
 }
 

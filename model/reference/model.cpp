@@ -78,16 +78,17 @@ Result<AttentionTrace> ReferenceModel::attention_block(uint32_t layer, const Mat
   return run_attention(impl_->weights.layers[layer], config(), x, options, first_position, past);
 }
 
-Result<MlpTrace> ReferenceModel::mlp_block(uint32_t layer, const Matrix& x) const {
+Result<MlpTrace> ReferenceModel::mlp_block(uint32_t layer, const Matrix& x,
+                                           const ReferenceOptions& options) const {
   HADAL_TRY(impl_->check_layer(layer));
   HADAL_TRY(check_columns("x", x, config().hidden_size));
-  return run_mlp(impl_->weights.layers[layer], config(), x);
+  return run_mlp(impl_->weights.layers[layer], config(), x, options);
 }
 
 Result<Matrix> ReferenceModel::decoder_layer(uint32_t layer, const Matrix& x,
                                              const ReferenceOptions& options) const {
   HADAL_ASSIGN(AttentionTrace attention, attention_block(layer, x, options));
-  HADAL_ASSIGN(MlpTrace mlp, mlp_block(layer, attention.result));
+  HADAL_ASSIGN(MlpTrace mlp, mlp_block(layer, attention.result, options));
   return std::move(mlp.result);
 }
 

@@ -1,15 +1,18 @@
 #include "ops.h"
 
+#include <Eigen/Core>
 #include <algorithm>
-#include <cmath>
 #include <cstring>
 #include <numeric>
 
 #include "hadal/reference/bf16_gemm.h"
+#include "hadal/reference/embedding.h"
 #include "hadal/reference/formats.h"
 #include "hadal/reference/fp8_gemm.h"
 #include "hadal/reference/fp8_quantize.h"
+#include "hadal/reference/rms_norm.h"
 #include "hadal/reference/rope.h"
+#include "hadal/reference/swiglu.h"
 
 namespace hadal::model::reference {
 namespace {
@@ -52,6 +55,15 @@ Matrix bf16_linear(const Matrix& x, const Linear& weight) {
   return rounded(x.rows, weight.n, ref::bf16_gemm(shape, inputs).value);
 }
 
+Matrix dequantised_linear(const Matrix& x, const Linear& weight) {
+  using MatrixD = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+  const std::vector<double> a(x.data.begin(), x.data.end());
+  const std::vector<double> b = dequantise_rows(weight, 0, weight.n);
+  const MatrixD d = Eigen::Map<const MatrixD>(a.data(), x.rows, weight.k) *
+                    Eigen::Map<const MatrixD>(b.data(), weight.n, weight.k).transpose();
+  return rounded(x.rows, weight.n, {d.data(), size_t(d.size())});
+}
+
 }  // namespace
 
 Matrix rounded(uint32_t rows, uint32_t columns, std::span<const double> values) {
@@ -60,8 +72,10 @@ Matrix rounded(uint32_t rows, uint32_t columns, std::span<const double> values) 
   return result;
 }
 
-Matrix linear(const Matrix& x, const Linear& weight, const ModelConfig& config) {
+Matrix linear(const Matrix& x, const Linear& weight, const ModelConfig& config,
+              const ReferenceOptions& options) {
   if (weight.scale == nullptr) return bf16_linear(x, weight);
+  if (!options.quantise_activations) return dequantised_linear(x, weight);
   return fp8_linear(x, weight,
                     config.weight_format == WeightFormat::kFp8BlockUe8m0 ? ScaleFormat::kUe8m0
                                                                          : ScaleFormat::kFp32);
@@ -99,37 +113,31 @@ std::vector<float> decode_vector(const TensorView& tensor) {
 }
 
 Matrix embedding(std::span<const uint32_t> ids, const TensorView& table) {
-  const uint32_t hidden = uint32_t(table.shape[1]);
-  Matrix x(uint32_t(ids.size()), hidden);
-  for (uint32_t i = 0; i < x.rows; ++i) {
-    const size_t row_bytes = size_t{hidden} * 2;
-    const auto row = copy_as<uint16_t>(table.bytes.subspan(ids[i] * row_bytes, row_bytes));
-    for (uint32_t c = 0; c < hidden; ++c) x.row(i)[c] = ref::bf16_decode(row[c]);
-  }
+  const std::vector<uint16_t> rows = copy_as<uint16_t>(table.bytes);
+  Matrix x(uint32_t(ids.size()), uint32_t(table.shape[1]));
+  EmbeddingShape shape;
+  shape.tokens = x.rows, shape.hidden = x.columns, shape.vocab = uint32_t(table.shape[0]);
+  shape.table_stride = x.columns;
+  x.data = ref::embedding(shape, ids.data(), rows.data());
   return x;
 }
 
 Matrix rms_norm(const Matrix& x, const TensorView& weight, double eps) {
   const std::vector<float> w = decode_vector(weight);
-  Matrix y(x.rows, x.columns);
-  for (uint32_t i = 0; i < x.rows; ++i) {
-    double squares = 0.0;
-    for (const float v : x.row(i)) squares += double(v) * double(v);
-    const double inverse = 1.0 / std::sqrt(squares / x.columns + eps);
-    for (uint32_t c = 0; c < x.columns; ++c) {
-      y.row(i)[c] = float(double(x.row(i)[c]) * inverse * double(w[c]));
-    }
-  }
-  return y;
+  RmsNormShape shape;
+  shape.rows = x.rows, shape.n = shape.x_stride = x.columns;
+  shape.eps = float(eps);
+  ref::RmsNormInputs inputs;
+  inputs.x = x.data.data(), inputs.weight = w.data();
+  return rounded(x.rows, x.columns, ref::rms_norm(shape, inputs).y);
 }
 
 Matrix swiglu(const Matrix& gate, const Matrix& up) {
-  Matrix y(gate.rows, gate.columns);
-  for (size_t i = 0; i < y.data.size(); ++i) {
-    const double g = double(gate.data[i]);
-    y.data[i] = float(g / (1.0 + std::exp(-g)) * double(up.data[i]));
-  }
-  return y;
+  SwigluShape shape;
+  shape.rows = gate.rows;
+  shape.n = shape.gate_stride = shape.up_stride = gate.columns;
+  return rounded(gate.rows, gate.columns,
+                 ref::swiglu(shape, {.gate = gate.data.data(), .up = up.data.data()}));
 }
 
 Matrix add(const Matrix& a, const Matrix& b) {

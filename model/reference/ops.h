@@ -15,8 +15,9 @@ namespace hadal::model::reference {
 // The result of a reference, [rows, columns], as the operation's output.
 [[nodiscard]] Matrix rounded(uint32_t rows, uint32_t columns, std::span<const double> values);
 
-// x [m, k] times the transposed weight: [m, n]. FP8 weights quantise x first.
-[[nodiscard]] Matrix linear(const Matrix& x, const Linear& weight, const ModelConfig& config);
+// x [m, k] times the transposed weight: [m, n]. FP8 weights quantise x first, unless told not to.
+[[nodiscard]] Matrix linear(const Matrix& x, const Linear& weight, const ModelConfig& config,
+                            const ReferenceOptions& options = {});
 
 // Rows `begin` to `begin + count` of a weight as numbers [count, k]: codes times block scales.
 [[nodiscard]] std::vector<double> dequantise_rows(const Linear& weight, uint32_t begin,

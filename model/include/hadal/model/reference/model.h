@@ -51,6 +51,9 @@ enum class AttentionForm {
 struct ReferenceOptions {
   AttentionForm form = AttentionForm::kUnabsorbed;
   bool cache_bf16 = false;  // rows of the latent cache are rounded to bfloat16
+  // False: FP8 linears take the float input as it is, so that only the weights are quantised. Then
+  // the forms of attention agree, and so does every other implementation, to float rounding.
+  bool quantise_activations = true;
 };
 
 // Attention of one layer, by operation, in order. T rows, one per token.
@@ -70,7 +73,7 @@ struct MlpTrace {
   Matrix router_logits;           // [T, experts]; empty in a dense layer, like the next four
   std::vector<uint32_t> experts;  // [T, experts per token], by falling (biased) score
   Matrix expert_weights;          // [T, experts per token]
-  Matrix routed;                  // [T, hidden] sum of weight x expert
+  Matrix expert_outputs;          // [T * experts per token, hidden], in the order of `experts`
   Matrix shared;                  // [T, hidden]; empty also without shared experts
   Matrix output;                  // [T, hidden] dense MLP, or routed + shared
   Matrix result;                  // [T, hidden] x + output
@@ -104,7 +107,8 @@ class ReferenceModel {
                                                        const ReferenceOptions& options = {},
                                                        uint32_t first_position = 0,
                                                        const Matrix& past = {}) const;
-  [[nodiscard]] Result<MlpTrace> mlp_block(uint32_t layer, const Matrix& x) const;
+  [[nodiscard]] Result<MlpTrace> mlp_block(uint32_t layer, const Matrix& x,
+                                           const ReferenceOptions& options = {}) const;
   [[nodiscard]] Result<Matrix> decoder_layer(uint32_t layer, const Matrix& x,
                                              const ReferenceOptions& options = {}) const;
   [[nodiscard]] Result<Matrix> final_norm(const Matrix& x) const;
