@@ -13,6 +13,7 @@ layout(constant_id = kMlaPrefillSpecPairs) const uint PAIRS = 1;
 const uint KEY_BF16 = 0;
 
 #include "lib/attention.glsl"
+#include "lib/attention_result.glsl"
 
 layout(push_constant, scalar) uniform Push { MlaPrefillPush pc; };
 
@@ -40,7 +41,7 @@ void store_state(uint rows, uint64_t state_row[TILE], uint64_t o_row[TILE], Atte
       [[unroll]] for (uint i = 0; i < PAIRS; i++) {
         uint pair = i * gl_WorkGroupSize.x + gl_LocalInvocationID.x;
         vec2 o = state.o[t][i];
-        if (last) o = state.l[t] == 0.0 ? vec2(0.0) : o / state.l[t];
+        if (last) o = attention_normalise(o, state.l[t]);
         if (pair < pc.v / 2) {
           FloatOut(o_row[t] + pair * 8).v = o.x;
           FloatOut(o_row[t] + pair * 8 + 4).v = o.y;
