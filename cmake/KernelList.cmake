@@ -5,6 +5,7 @@
 set(HADAL_KERNELS
     moe_gate
     moe_permute
+    sample
     fp8_gemm)
 
 foreach(kernel IN LISTS HADAL_KERNELS)

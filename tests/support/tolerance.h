@@ -4,6 +4,7 @@
 // round-to-nearest.
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 
 namespace hadal::test {
@@ -66,6 +67,16 @@ inline constexpr double kTiny = 0x1p-126;
 // path from a term to the result is one product and top_k + 2 additions.
 [[nodiscard]] constexpr double moe_combine_bound(uint32_t top_k, double value, double magnitude) {
   return sum_bound(value, magnitude, top_k + 3.0);
+}
+
+// sample: absolute error of one token's weight w = exp(-z), z = (max - logit) / temperature,
+// against the largest weight 1: a difference and a division of 2.5 ulp move z by 3.5*z*u, exp 3 +
+// 2z ulp; rounded down to 2^-40. Weights are then added exactly.
+[[nodiscard]] inline double sample_weight_error(double weight) {
+  if (weight == 0.0) return 0x1p-40;
+  const double z = -std::log(weight);
+  // Where the relative error stops being small the weight is far below the fixed point.
+  return 0x1p-40 + (z > 1000.0 ? 0.0 : weight * gamma(3.0 + 5.5 * z));
 }
 
 }  // namespace hadal::test
