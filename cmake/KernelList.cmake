@@ -20,6 +20,7 @@ set(HADAL_KERNELS
     fp8_grouped_gemm
     moe_permute
     mla_absorb
+    sample
     fp8_gemm)
 
 foreach(kernel IN LISTS HADAL_KERNELS)

@@ -183,4 +183,14 @@ inline constexpr double kTiny = 0x1p-126;
   return error + kU32 * (std::fabs(lse) + error);
 }
 
+// sample: absolute error of one token's weight w = exp(-z), z = (max - logit) / temperature,
+// against the largest weight 1: a difference and a division of 2.5 ulp move z by 3.5*z*u, exp 3 +
+// 2z ulp; rounded down to 2^-40. Weights are then added exactly.
+[[nodiscard]] inline double sample_weight_error(double weight) {
+  if (weight == 0.0) return 0x1p-40;
+  const double z = -std::log(weight);
+  // Where the relative error stops being small the weight is far below the fixed point.
+  return 0x1p-40 + (z > 1000.0 ? 0.0 : weight * gamma(3.0 + 5.5 * z));
+}
+
 }  // namespace hadal::test
