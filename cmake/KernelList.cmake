@@ -3,25 +3,23 @@
 #   kernels/include/hadal/reference/K.h  kernels/reference/K.cpp  tests/K_test.cpp  bench/K_bench.cpp
 # A missing file is an error here, at configure time, so that no kernel is ever half in the house.
 set(HADAL_KERNELS
+    fp8_quantize
+    fp8_gemm
+    fp8_grouped_gemm
+    bf16_gemm
+    bf16_grouped_gemm
+    rms_norm
+    swiglu
     rope
+    embedding
     mla_cache_write
     mla_cache_read
     mla_prefill
-    mla_decode
-    fp8_quantize
-    bf16_gemm
-    moe_gate
-    rms_norm
-    swiglu
-    bf16_grouped_gemm
-    fp8_grouped_gemm
-    embedding
-    bf16_grouped_gemm
-    fp8_grouped_gemm
-    moe_permute
     mla_absorb
-    sample
-    fp8_gemm)
+    mla_decode
+    moe_gate
+    moe_permute
+    sample)
 
 foreach(kernel IN LISTS HADAL_KERNELS)
   foreach(file IN ITEMS
