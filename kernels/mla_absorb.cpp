@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "hadal/device.h"
 #include "hadal/recorder.h"
 #include "kernel_util.h"
@@ -11,7 +13,7 @@
 namespace hadal {
 namespace {
 
-constexpr uint32_t kLargestTileM = 8;
+constexpr uint32_t kLargestTileM = 4;  // of the query direction; the value direction has 8
 
 uint32_t weight_bytes(MlaAbsorbWeight type) {
   return type == MlaAbsorbWeight::kE4m3 ? 1 : 2;
@@ -35,6 +37,11 @@ MlaAbsorbShape MlaAbsorbShape::packed(uint32_t tokens, uint32_t heads, uint32_t 
   s.in_head_stride = s.in_width(), s.out_head_stride = s.out_width();
   s.in_token_stride = heads * s.in_head_stride, s.out_token_stride = heads * s.out_head_stride;
   return s;
+}
+
+uint32_t MlaAbsorbConfig::columns() const {
+  const bool query = direction == MlaAbsorbDirection::kQuery;
+  return (query ? layout::kMlaAbsorbColumns : 1) * tile_n * workgroup_size;
 }
 
 std::string MlaAbsorbConfig::to_string() const {
@@ -109,9 +116,14 @@ MlaAbsorbConfig mla_absorb_choose(const MlaAbsorbShape& shape, const Caps& caps)
   config.weight_type = shape.weight_type;
   config.use_fma = caps.use_fma;
   config.workgroup_size = column_workgroup_size(caps);
-  // Tiles by measurement (mla_absorb.md): tokens share the loads and the decoding of w.
-  config.tile_m = shape.tokens <= 1 ? 1 : shape.tokens <= 4 ? 4 : kLargestTileM;
-  config.tile_n = shape.direction == MlaAbsorbDirection::kQuery ? layout::kMlaAbsorbColumns : 1;
+  // Tiles by measurement (mla_absorb.md): tokens share the loads and the decoding of w. On a CPU a
+  // workgroup takes wide stretches of w, in the query direction so that it reads whole rows; a GPU
+  // has enough invocations for that and wants many workgroups.
+  const bool query = shape.direction == MlaAbsorbDirection::kQuery;
+  config.tile_m = shape.tokens <= 1 ? 1 : query || shape.tokens <= 4 ? 4 : 8;
+  const uint32_t lane_columns = query ? layout::kMlaAbsorbColumns : 1;
+  const uint32_t sweeps = ceil_div(shape.out_width(), lane_columns * config.workgroup_size);
+  config.tile_n = caps.is_cpu ? std::clamp(sweeps, 1u, query ? 4u : 8u) : 1;
   config.rejected.push_back(caps.cooperative_matrix
                                 ? "coopmat: not implemented yet"
                                 : "coopmat: the device has no VK_KHR_cooperative_matrix");
@@ -128,7 +140,7 @@ Result<MlaAbsorb> MlaAbsorb::create(Device& device, const MlaAbsorbConfig& confi
                    device, "mla_absorb", config.workgroup_size,
                    {{layout::kSpecUseFma, config.use_fma},
                     {layout::kMlaAbsorbSpecTileM, config.tile_m},
-                    {layout::kMlaAbsorbSpecTileN, value ? config.tile_n : 1},
+                    {layout::kMlaAbsorbSpecTileN, config.tile_n},
                     {layout::kMlaAbsorbSpecValue, value},
                     {layout::kMlaAbsorbSpecWBf16, config.weight_type == MlaAbsorbWeight::kBf16}},
                    sizeof(layout::MlaAbsorbPush)));
@@ -174,7 +186,7 @@ Status MlaAbsorb::record(Recorder& recorder, const MlaAbsorbShape& shape,
   dispatch.pipeline = pipeline_;
   dispatch.label = "mla_absorb";
   dispatch.push = push_bytes(push);
-  dispatch.groups = {ceil_div(shape.out_width(), config_.tile_n * config_.workgroup_size),
+  dispatch.groups = {ceil_div(shape.out_width(), config_.columns()),
                      ceil_div(shape.tokens, config_.tile_m), shape.heads};
   dispatch.reads = reads;
   dispatch.writes = {&out, 1};

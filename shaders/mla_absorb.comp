@@ -4,7 +4,8 @@
 //   query direction: out[t,h,l] = sum over p of in[t,h,p] * W[h*(nope+v) + p, l]
 //   value direction: out[t,h,j] = sum over l of in[t,h,l] * W[h*(nope+v) + nope + j, l]
 // One workgroup = TILE_M tokens of one head (z) x a stretch of its outputs. Query: invocations lie along l,
-// each owning 8 columns, so that a row of w is read in one sweep. Value: invocations lie along j as in
+// each owning TILE_N groups of 8 columns a workgroup apart, so that rows of w are read in long sweeps
+// (short pieces of many rows cost a CPU four times the time). Value: invocations lie along j as in
 // fp8_gemm, each owning TILE_N rows of w a workgroup apart. The tokens' values are uniform. No shared
 // memory, no barrier, no subgroup operation: right at any subgroup size.
 // Sum order: ascending in segments, which end where a 128x128 scale block does (absolute rows of w for p,
@@ -21,14 +22,16 @@ layout(constant_id = kMlaAbsorbSpecWBf16) const uint W_BF16 = 0;
 
 layout(push_constant, scalar) uniform Push { MlaAbsorbPush pc; };
 
-uint64_t w_row(uint row) { return pc.w + uint64_t(row) * pc.w_stride * (W_BF16 != 0 ? 2 : 1); }
+const uint kWBytes = W_BF16 != 0 ? 2 : 1;
 
-// Eight weights of a row at column l, a multiple of 8; e4m3 comes times 2^-8.
-void load_w8(uint64_t row, uint l, out vec4 lo, out vec4 hi) {
+uint64_t w_row(uint row) { return pc.w + uint64_t(row) * pc.w_stride * kWBytes; }
+
+// Eight weights at a column that is a multiple of 8; e4m3 comes times 2^-8.
+void load_w8(uint64_t address, out vec4 lo, out vec4 hi) {
   if (W_BF16 != 0) {
-    load_bf16x8(row + l * 2, lo, hi);
+    load_bf16x8(address, lo, hi);
   } else {
-    uint64_t w = U64In(row + l).v;
+    uint64_t w = U64In(address).v;
     lo = e4m3x4_times_2_m8(uint(w));
     hi = e4m3x4_times_2_m8(uint(w >> 32));
   }
@@ -54,52 +57,65 @@ void store(uint token, uint head, uint column, float value) {
   FloatOut(pc.result + index * 4).v = value;
 }
 
-void query_step(uint64_t row, uint l, uint64_t source[TILE_M], uint p, inout float t[TILE_M][8]) {
-  vec4 lo, hi;
-  load_w8(row, l, lo, hi);
+void query_step(uint64_t columns[TILE_N], uint64_t offset, uint64_t source[TILE_M], uint p,
+                inout float t[TILE_M][TILE_N][8]) {
+  vec4 lo[TILE_N], hi[TILE_N];
+  [[unroll]] for (uint j = 0; j < TILE_N; j++) load_w8(columns[j] + offset, lo[j], hi[j]);
   [[unroll]] for (uint i = 0; i < TILE_M; i++) {
     float x = FloatIn(source[i] + p * 4).v;
-    [[unroll]] for (uint q = 0; q < 4; q++) t[i][q] = mac(x, lo[q], t[i][q]);
-    [[unroll]] for (uint q = 0; q < 4; q++) t[i][q + 4] = mac(x, hi[q], t[i][q + 4]);
+    [[unroll]] for (uint j = 0; j < TILE_N; j++) {
+      [[unroll]] for (uint q = 0; q < 4; q++) t[i][j][q] = mac(x, lo[j][q], t[i][j][q]);
+      [[unroll]] for (uint q = 0; q < 4; q++) t[i][j][q + 4] = mac(x, hi[j][q], t[i][j][q + 4]);
+    }
   }
 }
 
 void query(uint head, uint t0, uint64_t source[TILE_M]) {
-  uint l0 = (gl_WorkGroupID.x * gl_WorkGroupSize.x + gl_LocalInvocationID.x) * kMlaAbsorbColumns;
-  uint l = min(l0, (pc.rank - 1) & ~7u);  // past the edge: the last columns again, not stored
   uint row0 = head * (pc.nope + pc.v);
-  uint64_t stride = uint64_t(pc.w_stride) * (W_BF16 != 0 ? 2 : 1);
-  float acc[TILE_M][8];
-  [[unroll]] for (uint i = 0; i < TILE_M; i++) {
-    [[unroll]] for (uint q = 0; q < 8; q++) acc[i][q] = 0.0;
-  }
-  uint p = 0;
-  while (p < pc.nope) {
-    uint end = min(p + kFp8Block - (row0 + p) % kFp8Block, pc.nope);
-    float scale = segment_scale(row0 + p, l);
-    float t[TILE_M][8];
+  uint64_t stride = uint64_t(pc.w_stride) * kWBytes;
+  uint l0[TILE_N], l[TILE_N];
+  uint64_t columns[TILE_N];
+  float acc[TILE_M][TILE_N][8];
+  [[unroll]] for (uint j = 0; j < TILE_N; j++) {
+    uint lane = (gl_WorkGroupID.x * TILE_N + j) * gl_WorkGroupSize.x + gl_LocalInvocationID.x;
+    l0[j] = lane * kMlaAbsorbColumns;
+    l[j] = min(l0[j], (pc.rank - 1) & ~7u);  // past the edge: the last columns again, not stored
+    columns[j] = w_row(row0) + l[j] * kWBytes;
     [[unroll]] for (uint i = 0; i < TILE_M; i++) {
-      [[unroll]] for (uint q = 0; q < 8; q++) t[i][q] = 0.0;
+      [[unroll]] for (uint q = 0; q < 8; q++) acc[i][j][q] = 0.0;
     }
-    uint64_t row = w_row(row0 + p);
-    // Four rows per round: a CPU driver pays for every accumulator at the loop's back edge.
-    [[dont_unroll]] for (; p + 4 <= end; p += 4) {
-      [[unroll]] for (uint u = 0; u < 4; u++) {
-        query_step(row, l, source, p + u, t);
-        row += stride;
+  }
+  uint end = 0;
+  for (uint begin = 0; begin < pc.nope; begin = end) {
+    end = min(begin + kFp8Block - (row0 + begin) % kFp8Block, pc.nope);
+    float t[TILE_M][TILE_N][8];
+    [[unroll]] for (uint i = 0; i < TILE_M; i++) {
+      [[unroll]] for (uint j = 0; j < TILE_N; j++) {
+        [[unroll]] for (uint q = 0; q < 8; q++) t[i][j][q] = 0.0;
       }
     }
-    [[dont_unroll]] for (; p < end; p++) {
-      query_step(row, l, source, p, t);
-      row += stride;
+    // Four rows per round: a CPU driver pays for every accumulator at the loop's back edge.
+    uint full = begin + ((end - begin) & ~3u);
+    [[dont_unroll]] for (uint p = begin; p < full; p += 4) {
+      [[unroll]] for (uint u = 0; u < 4; u++) {
+        query_step(columns, (p + u) * stride, source, p + u, t);
+      }
     }
-    [[unroll]] for (uint i = 0; i < TILE_M; i++) {
-      [[unroll]] for (uint q = 0; q < 8; q++) acc[i][q] = fold(acc[i][q], t[i][q], scale);
+    [[dont_unroll]] for (uint p = full; p < end; p++) {
+      query_step(columns, p * stride, source, p, t);
+    }
+    [[unroll]] for (uint j = 0; j < TILE_N; j++) {
+      float scale = segment_scale(row0 + begin, l[j]);
+      [[unroll]] for (uint i = 0; i < TILE_M; i++) {
+        [[unroll]] for (uint q = 0; q < 8; q++) acc[i][j][q] = fold(acc[i][j][q], t[i][j][q], scale);
+      }
     }
   }
   [[unroll]] for (uint i = 0; i < TILE_M; i++) {
-    [[unroll]] for (uint q = 0; q < 8; q++) {
-      if (t0 + i < pc.tokens && l0 + q < pc.rank) store(t0 + i, head, l0 + q, acc[i][q]);
+    [[unroll]] for (uint j = 0; j < TILE_N; j++) {
+      [[unroll]] for (uint q = 0; q < 8; q++) {
+        if (t0 + i < pc.tokens && l0[j] + q < pc.rank) store(t0 + i, head, l0[j] + q, acc[i][j][q]);
+      }
     }
   }
 }
@@ -108,7 +124,7 @@ void value_step(uint64_t rows[TILE_N], uint64_t source[TILE_M], uint l, uint val
                 inout float t[TILE_M][TILE_N]) {
   vec4 w_lo[TILE_N], w_hi[TILE_N];
   [[unroll]] for (uint j = 0; j < TILE_N; j++) {
-    load_w8(rows[j], l, w_lo[j], w_hi[j]);
+    load_w8(rows[j] + l * kWBytes, w_lo[j], w_hi[j]);
     if (valid < 8) keep8(valid, w_lo[j], w_hi[j]);
   }
   [[unroll]] for (uint i = 0; i < TILE_M; i++) {

@@ -7,11 +7,11 @@
 HADAL_LAYOUT_BEGIN
 
 HADAL_CONST(kMlaAbsorbSpecTileM, 10);  // tokens per workgroup
-HADAL_CONST(kMlaAbsorbSpecTileN, 11);  // rows of w per invocation (value direction)
+HADAL_CONST(kMlaAbsorbSpecTileN, 11);  // per invocation: rows of w (value), 8-column groups (query)
 HADAL_CONST(kMlaAbsorbSpecValue, 12);  // 1: value direction, 0: query direction
 HADAL_CONST(kMlaAbsorbSpecWBf16, 13);  // 1: w is bfloat16, 0: e4m3 with scales
 
-// Columns of w per invocation in the query direction: one 64-bit load of e4m3.
+// Columns of w in a group of the query direction: one 64-bit load of e4m3.
 HADAL_CONST(kMlaAbsorbColumns, 8);
 
 struct MlaAbsorbPush {

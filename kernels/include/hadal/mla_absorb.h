@@ -76,12 +76,13 @@ struct MlaAbsorbArgs {
 // What choose() decided; prints itself as one line, with the reason for each path not taken.
 struct MlaAbsorbConfig {
   uint32_t tile_m = 0;          // tokens per workgroup
-  uint32_t tile_n = 0;          // outputs per invocation (8 in the query direction)
+  uint32_t tile_n = 0;          // value: outputs per invocation; query: groups of 8 outputs
   uint32_t workgroup_size = 0;  // invocations, along the outputs
   MlaAbsorbDirection direction = MlaAbsorbDirection::kQuery;
   MlaAbsorbWeight weight_type = MlaAbsorbWeight::kE4m3;
   bool use_fma = false;
-  std::vector<std::string> rejected;  // "path: reason"
+  std::vector<std::string> rejected;       // "path: reason"
+  [[nodiscard]] uint32_t columns() const;  // outputs per workgroup
   [[nodiscard]] std::string to_string() const;
 };
 
