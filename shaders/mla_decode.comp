@@ -1,10 +1,10 @@
 #version 460
 #extension GL_GOOGLE_include_directive : require
-// mla_decode: absorbed attention over the paged cache; every head shares a token's latents.
-// One workgroup = TILE heads (x) of one split of 1,024 keys (y) of one token (z). It walks the split's
-// blocks of 64 keys, which are pages (lib/attention.glsl), with the running softmax in registers. With one
-// split it writes the result; with several, unnormalised partials that mla_decode_combine.comp folds.
-// A split past the token's end ends at once.
+// mla_decode: absorbed attention over the paged cache; every head shares a token's latents. One
+// workgroup = TILE heads (x) of one split of 1,024 keys (y) of one token (z). It walks the split's
+// blocks of 64 keys, which are pages (lib/attention.glsl), with the running softmax in registers.
+// With one split it writes the result; with several, unnormalised partials that
+// mla_decode_combine.comp folds. A split past the token's end ends at once.
 #include "lib/prelude.glsl"
 #include "layout/mla_decode.h"
 

@@ -1,8 +1,8 @@
 #version 460
 #extension GL_GOOGLE_include_directive : require
-// mla_prefill: causal attention of one sequence over keys expanded from the latent.
-// One workgroup = one head (x) and TILE consecutive queries (y). It walks the call's keys in blocks of 64
-// from a multiple of 64 up to its last query's position (lib/attention.glsl), carrying the running
+// mla_prefill: causal attention of one sequence over keys expanded from the latent. One workgroup
+// = one head (x) and TILE consecutive queries (y). It walks the call's keys in blocks of 64 from a
+// multiple of 64 up to its last query's position (lib/attention.glsl), carrying the running
 // softmax in registers; between calls the state is in memory, exactly.
 #include "lib/prelude.glsl"
 #include "layout/mla_prefill.h"
@@ -61,7 +61,8 @@ void main() {
     query_a[t] = pc.q + (uint64_t(row) * pc.q_row_stride + uint64_t(head) * pc.q_head_stride) * 4;
     query_b[t] = query_a[t] + pc.nope * 4;
     state_row[t] = pc.state + (uint64_t(row) * pc.heads + head) * 8;
-    o_row[t] = pc.o + (uint64_t(row) * pc.o_row_stride + uint64_t(head) * pc.o_head_stride) * 4;
+    o_row[t] =
+        pc.o + (uint64_t(row) * pc.o_row_stride + uint64_t(head) * pc.o_head_stride) * 4;
     position[t] = pc.q_begin + row;
   }
   AttentionState state;
