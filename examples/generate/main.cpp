@@ -1,0 +1,163 @@
+// hadal-generate MODEL_DIR [PROMPT]: streams text from a checkpoint, token by token.
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <map>
+
+#include "common/program.h"
+#include "hadal/runtime/generator.h"
+
+namespace {
+
+using namespace hadal;
+constexpr const char* kProgram = "hadal-generate";
+
+struct Arguments {
+  examples::ModelRequest model;
+  std::string prompt, prompt_file, ids;
+  std::string cache = "f32";
+  runtime::GenerateOptions generate;
+  bool ignore_eos = false, print_ids = false, quiet = false, profile = false;
+};
+
+Result<std::string> prompt_text(const Arguments& a) {
+  if (a.prompt_file.empty()) return a.prompt;
+  return examples::read_text(a.prompt_file);
+}
+
+// Sums the device time of each kernel over all steps.
+class Profile {
+ public:
+  void add(const std::vector<DispatchTiming>& timings) {
+    ++steps_;
+    for (const DispatchTiming& t : timings) {
+      auto& [count, ns] = kernels_[t.label];
+      ++count;
+      ns += t.ns;
+    }
+  }
+  void print(const char* name) const {
+    if (steps_ == 0) return;
+    fmt::print(stderr, "{} ({} submissions), device time per submission:\n", name, steps_);
+    double total = 0;
+    for (const auto& [label, entry] : kernels_) {
+      total += entry.second;
+      fmt::print(stderr, "  {:<22} {:>6.1f} dispatches {:>10.1f} us\n", label,
+                 double(entry.first) / steps_, entry.second * 1e-3 / steps_);
+    }
+    fmt::print(stderr, "  {:<22} {:>17} {:>10.1f} us\n", "all", "", total * 1e-3 / steps_);
+  }
+
+ private:
+  uint32_t steps_ = 0;
+  std::map<std::string, std::pair<uint64_t, double>> kernels_;
+};
+
+void print_summary(const examples::LoadedModel& loaded, const runtime::GenerateResult& r) {
+  const Caps& caps = loaded.device->caps();
+  const size_t decoded = r.ids.empty() ? 0 : r.ids.size() - 1;  // the first comes from prefill
+  fmt::print(stderr, "device   {} ({} {})\n", caps.device_name, caps.driver_name, caps.driver_info);
+  fmt::print(stderr, "load     {:.2f} s ({})\n", loaded.load_seconds,
+             examples::bytes_text(loaded.checkpoint_bytes));
+  fmt::print(stderr, "prefill  {} tokens in {:.3f} s, {:.1f} tokens/s\n", r.prompt_tokens,
+             r.prefill_seconds, r.prompt_tokens / std::max(r.prefill_seconds, 1e-9));
+  fmt::print(stderr, "decode   {} tokens in {:.3f} s, {:.1f} tokens/s\n", decoded,
+             r.decode_seconds, double(decoded) / std::max(r.decode_seconds, 1e-9));
+  fmt::print(stderr, "memory   {} on the device, {} resident at most\n",
+             examples::bytes_text(loaded.device->peak_allocated_bytes()),
+             examples::bytes_text(examples::peak_resident_bytes()));
+}
+
+Status run(Arguments& a) {
+  HADAL_ASSIGN(const model::Tokenizer tokenizer, model::Tokenizer::load(a.model.directory));
+  std::vector<uint32_t> prompt;
+  if (!a.ids.empty()) {
+    HADAL_ASSIGN(prompt, examples::parse_ids(a.ids));
+  } else {
+    HADAL_ASSIGN(const std::string text, prompt_text(a));
+    HADAL_ASSIGN(prompt, tokenizer.encode(text));
+  }
+  HADAL_TRY(runtime::check_sampling(a.generate.sampling));
+  HADAL_ASSIGN(examples::LoadedModel loaded, examples::load_model(a.model));
+  const model::ModelConfig& config = loaded.model->config();
+  if (tokenizer.vocab_size() > config.vocab_size) {
+    return {Errc::kMalformed,
+            fmt::format("{}: tokenizer.json has {} ids, config.json's vocab_size is {}",
+                        a.model.directory.string(), tokenizer.vocab_size(), config.vocab_size)};
+  }
+  if (!a.ignore_eos) a.generate.stop_ids = config.eos_token_ids;
+  RecorderOptions recorder_options;
+  recorder_options.timestamps = a.profile;
+  HADAL_ASSIGN(runtime::Generator generator,
+               runtime::Generator::create(*loaded.device, *loaded.model, *loaded.cache,
+                                          *loaded.pages, recorder_options));
+  Profile prefill, decode;
+  if (a.profile) {
+    generator.prefill().set_profile([&](const auto& t) { prefill.add(t); });
+    generator.decode().set_profile([&](const auto& t) { decode.add(t); });
+  }
+  model::StreamDecoder stream(tokenizer);
+  Status stream_status;
+  a.generate.on_token = [&](uint32_t id) {
+    if (a.print_ids) {
+      fmt::print("{} ", id);
+    } else {
+      Result<std::string> text = stream.push(id);
+      if (!text.ok()) stream_status = text.status();
+      else fmt::print("{}", *text);
+    }
+    std::fflush(stdout);
+    return stream_status.ok();
+  };
+  a.generate.cancelled = [] { return examples::interrupted(); };
+  if (!a.print_ids && !a.quiet && a.ids.empty()) fmt::print("{}", a.prompt);
+  HADAL_ASSIGN(const runtime::GenerateResult result, generator.generate(prompt, a.generate));
+  HADAL_TRY(stream_status);
+  fmt::print("{}\n", a.print_ids ? "" : stream.flush());
+  std::fflush(stdout);
+  if (!a.quiet) print_summary(loaded, result);
+  prefill.print("prefill");
+  decode.print("decode");
+  return {};
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  Arguments a;
+  a.prompt = "Once upon a time";
+  auto& sampling = a.generate.sampling;
+  CLI::App app("Streams text from a checkpoint of the DeepSeek-V3 family.", kProgram);
+  app.add_option("MODEL_DIR", a.model.directory, "config.json, *.safetensors, tokenizer.json")
+      ->required();
+  app.add_option("PROMPT", a.prompt, "text to continue")->capture_default_str();
+  app.add_option("--prompt-file", a.prompt_file, "read the prompt from a file ('-': standard input)");
+  app.add_option("--ids", a.ids, "prompt as token ids, e.g. 5,17,3");
+  app.add_option("-n,--max-new-tokens", a.generate.max_new_tokens)->capture_default_str();
+  app.add_option("--temperature", sampling.temperature, "0 is greedy")->capture_default_str();
+  app.add_option("--top-k", sampling.top_k, "0 is off")->capture_default_str();
+  app.add_option("--top-p", sampling.top_p, "1 is off")->capture_default_str();
+  app.add_option("--min-p", sampling.min_p, "0 is off")->capture_default_str();
+  app.add_option("--seed", sampling.seed)->capture_default_str();
+  app.add_option("--context", a.model.context, "positions to plan for; 0 is the model's own");
+  app.add_option("--chunk", a.model.max_tokens, "prompt tokens per prefill step")
+      ->check(CLI::Range(1u, 65536u))->capture_default_str();
+  app.add_option("--device", a.model.device, "index or part of the name (hadal-info lists them)");
+  app.add_option("--cache", a.cache, "type of the latent cache")
+      ->check(CLI::IsMember({"f32", "bf16"}))->capture_default_str();
+  app.add_flag("--absorb-bf16", a.model.absorb_bf16, "bfloat16 copy of kv_b_proj for decode");
+  app.add_flag("--ignore-eos", a.ignore_eos, "go on behind the end-of-text token");
+  app.add_flag("--print-ids", a.print_ids, "print token ids instead of text");
+  app.add_flag("--quiet", a.quiet, "print the generated text only");
+  app.add_flag("--profile", a.profile, "device time by kernel, on standard error");
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& e) {
+    return app.exit(e) == 0 ? 0 : examples::kExitError;
+  }
+  a.model.cache_type = a.cache == "bf16" ? ElementType::kBf16 : ElementType::kF32;
+  a.model.progress = !a.quiet;
+  examples::install_interrupt_handler();
+  const Status status = run(a);
+  return status.ok() ? 0 : examples::report(kProgram, status);
+}

@@ -1,0 +1,178 @@
+#include "mla_block.h"
+
+#include <algorithm>
+
+#include "hadal/mla_absorb.h"
+#include "hadal/mla_cache_read.h"
+#include "hadal/mla_cache_write.h"
+#include "hadal/mla_decode.h"
+#include "hadal/mla_prefill.h"
+#include "hadal/rope.h"
+
+namespace hadal::model {
+
+Status MlaBlock::write_cache(Recorder& recorder, const AttentionWeights& w, uint32_t tokens,
+                             DeviceAddress positions, DeviceAddress slots, const CacheView& cache,
+                             DeviceAddress cache_base) const {
+  MlaCacheWriteShape shape;
+  shape.tokens = tokens, shape.rank = config.kv_lora_rank, shape.rope = config.qk_rope_head_dim;
+  shape.y_stride = work.kv_a.stride, shape.row_stride = cache.row_stride;
+  shape.cache_rows = cache.pages * 64;
+  shape.max_position = options.max_context;
+  shape.interleaved = config.rope_interleave;
+  shape.eps = float(ModelConfig::kInnerNormEps);
+  shape.cache_type = cache.type;
+  MlaCacheWriteArgs args;
+  args.y = work.kv_a.address, args.weight = w.kv_a_norm;
+  args.positions = positions, args.table = rope_table, args.slots = slots, args.cache = cache_base;
+  return ops.record<MlaCacheWrite>(recorder, mla_cache_write_choose, shape, args);
+}
+
+Status MlaBlock::rotate_query(Recorder& recorder, uint32_t tokens, DeviceAddress positions) const {
+  RopeShape shape;
+  shape.rows = tokens, shape.heads = config.num_attention_heads;
+  shape.dim = config.qk_rope_head_dim;
+  shape.row_stride = work.q.stride, shape.head_stride = config.qk_head_dim();
+  shape.offset = config.qk_nope_head_dim;
+  shape.interleaved = config.rope_interleave;
+  shape.max_position = options.max_context;
+  return ops.record<Rope>(recorder, rope_choose, shape,
+                          RopeArgs{work.q.address, positions, rope_table});
+}
+
+Status MlaBlock::project(Recorder& recorder, const LayerWeights& layer, uint32_t tokens,
+                         DeviceAddress positions, DeviceAddress slots, const CacheView& cache,
+                         DeviceAddress cache_base) const {
+  const AttentionWeights& w = layer.attention;
+  const LinearWeight& first = w.q_a ? *w.q_a : w.q_b;
+  HADAL_TRY(ops.norm(recorder, work.x, layer.input_norm, config.rms_norm_eps, tokens,
+                     config.hidden_size, work.normed,
+                     Forms::of(first.is_fp8()) | Forms::of(w.kv_a.is_fp8())));
+  recorder.barrier();
+  HADAL_TRY(ops.linear(recorder, w.kv_a, work.normed, tokens, work.kv_a));
+  HADAL_TRY(ops.linear(recorder, first, work.normed, tokens, w.q_a ? work.q_a : work.q));
+  recorder.barrier();
+  HADAL_TRY(write_cache(recorder, w, tokens, positions, slots, cache, cache_base));
+  if (w.q_a) {
+    HADAL_TRY(ops.norm(recorder, work.q_a, w.q_a_norm, ModelConfig::kInnerNormEps, tokens,
+                       config.q_lora_rank, work.q_a_normed, Forms::of(w.q_b.is_fp8())));
+    recorder.barrier();
+    HADAL_TRY(ops.linear(recorder, w.q_b, work.q_a_normed, tokens, work.q));
+    recorder.barrier();
+  }
+  HADAL_TRY(rotate_query(recorder, tokens, positions));
+  recorder.barrier();
+  return {};
+}
+
+Status MlaBlock::attend_chunk(Recorder& recorder, const AttentionWeights& w,
+                              const PrefillBatch& batch, const CacheView& cache,
+                              DeviceAddress cache_base, uint32_t kv_begin, uint32_t kv_rows) const {
+  MlaCacheReadShape read;
+  read.rows = kv_rows, read.begin = kv_begin;
+  read.rank = config.kv_lora_rank, read.rope = config.qk_rope_head_dim;
+  read.row_stride = cache.row_stride, read.cache_type = cache.type;
+  read.cache_rows = cache.pages * 64, read.table_pages = batch.table_entries;
+  read.latent_stride = work.latent.f32.stride, read.k_pe_stride = work.k_pe.stride;
+  read.q_stride = work.latent.q.stride, read.scale_stride = work.latent.scale.stride;
+  read.scale_format = ops.scale_format();
+  MlaCacheReadArgs read_args;
+  read_args.cache = cache_base, read_args.block_table = batch.block_table;
+  read_args.k_pe = work.k_pe.address;
+  if (w.kv_b.is_fp8()) {
+    read_args.q = work.latent.q.address, read_args.scale = work.latent.scale.address;
+  } else {
+    read_args.latent = work.latent.f32.address;
+  }
+  HADAL_TRY(ops.record<MlaCacheRead>(recorder, mla_cache_read_choose, read, read_args));
+  recorder.barrier();
+  HADAL_TRY(ops.linear(recorder, w.kv_b, work.latent, kv_rows, work.kv));
+  recorder.barrier();
+
+  MlaPrefillShape shape;
+  shape.q_len = batch.tokens, shape.q_begin = batch.begin;
+  shape.kv_begin = kv_begin, shape.kv_rows = kv_rows;
+  shape.heads = config.num_attention_heads;
+  shape.nope = config.qk_nope_head_dim, shape.rope = config.qk_rope_head_dim;
+  shape.v = config.v_head_dim;
+  shape.q_row_stride = work.q.stride, shape.q_head_stride = config.qk_head_dim();
+  shape.kv_row_stride = work.kv.stride, shape.k_pe_stride = work.k_pe.stride;
+  shape.o_row_stride = work.attention.stride, shape.o_head_stride = config.v_head_dim;
+  shape.first = kv_begin == 0;
+  shape.last = kv_begin + kv_rows == batch.begin + batch.tokens;
+  shape.scale = float(config.softmax_scale());
+  MlaPrefillArgs args;
+  args.q = work.q.address, args.kv = work.kv.address, args.k_pe = work.k_pe.address;
+  args.o = work.attention.address, args.state = work.softmax_state.address;
+  HADAL_TRY(ops.record<MlaPrefill>(recorder, mla_prefill_choose, shape, args));
+  recorder.barrier();
+  return {};
+}
+
+Status MlaBlock::project_out(Recorder& recorder, const AttentionWeights& w, uint32_t tokens) const {
+  if (w.o.is_fp8()) {
+    HADAL_TRY(ops.quantize(recorder, work.attention_in, tokens, w.o.k));
+    recorder.barrier();
+  }
+  HADAL_TRY(ops.linear(recorder, w.o, work.attention_in, tokens, work.x, /*accumulate=*/true));
+  recorder.barrier();
+  return {};
+}
+
+Status MlaBlock::record(Recorder& recorder, const LayerWeights& layer, const PrefillBatch& batch,
+                        const CacheView& cache, DeviceAddress cache_base) const {
+  HADAL_TRY(project(recorder, layer, batch.tokens, batch.positions, batch.slots, cache, cache_base));
+  const uint32_t kv_len = batch.begin + batch.tokens;
+  for (uint32_t begin = 0; begin < kv_len; begin += options.expansion_rows) {
+    HADAL_TRY(attend_chunk(recorder, layer.attention, batch, cache, cache_base, begin,
+                           std::min(options.expansion_rows, kv_len - begin)));
+  }
+  return project_out(recorder, layer.attention, batch.tokens);
+}
+
+Status MlaBlock::absorb(Recorder& recorder, const AttentionWeights& w, bool query,
+                        uint32_t tokens) const {
+  MlaAbsorbShape shape;
+  shape.tokens = tokens, shape.heads = config.num_attention_heads;
+  shape.nope = config.qk_nope_head_dim, shape.v = config.v_head_dim;
+  shape.rank = config.kv_lora_rank;
+  shape.direction = query ? MlaAbsorbDirection::kQuery : MlaAbsorbDirection::kValue;
+  shape.weight_type = w.absorb.is_fp8() ? MlaAbsorbWeight::kE4m3 : MlaAbsorbWeight::kBf16;
+  shape.w_stride = w.absorb.b_stride, shape.w_scale_stride = w.absorb.b_scale_stride;
+  const Rows& in = query ? work.q : work.o_latent;
+  const Rows& out = query ? work.q_latent : work.attention;
+  shape.in_token_stride = in.stride, shape.out_token_stride = out.stride;
+  shape.in_head_stride = query ? config.qk_head_dim() : config.kv_lora_rank;
+  shape.out_head_stride = query ? config.kv_lora_rank : config.v_head_dim;
+  MlaAbsorbArgs args;
+  args.in = in.address, args.w = w.absorb.b, args.w_scale = w.absorb.b_scale, args.out = out.address;
+  HADAL_TRY(ops.record<MlaAbsorb>(recorder, mla_absorb_choose, shape, args));
+  recorder.barrier();
+  return {};
+}
+
+Status MlaBlock::record(Recorder& recorder, const LayerWeights& layer, const DecodeBatch& batch,
+                        const CacheView& cache, DeviceAddress cache_base) const {
+  HADAL_TRY(project(recorder, layer, batch.tokens, batch.positions, batch.slots, cache, cache_base));
+  HADAL_TRY(absorb(recorder, layer.attention, /*query=*/true, batch.tokens));
+  MlaDecodeShape shape = decode_shape(config, options, batch.tokens, batch.max_kv_len);
+  shape.table_stride = batch.table_stride;
+  shape.cache_rows = cache.pages * 64;
+  shape.row_stride = cache.row_stride, shape.cache_type = cache.type;
+  shape.q_latent_row_stride = work.q_latent.stride;
+  shape.q_latent_head_stride = config.kv_lora_rank;
+  shape.q_pe_row_stride = work.q.stride, shape.q_pe_head_stride = config.qk_head_dim();
+  shape.o_row_stride = work.o_latent.stride, shape.o_head_stride = config.kv_lora_rank;
+  shape.scale = float(config.softmax_scale());
+  MlaDecodeArgs args;
+  args.q_latent = work.q_latent.address;
+  args.q_pe = work.q.address + 4ull * config.qk_nope_head_dim;
+  args.cache = cache_base, args.block_tables = batch.block_tables, args.kv_lens = batch.kv_lens;
+  args.o = work.o_latent.address, args.scratch = work.decode_scratch;
+  HADAL_TRY(ops.record<MlaDecode>(recorder, mla_decode_choose, shape, args));
+  recorder.barrier();
+  HADAL_TRY(absorb(recorder, layer.attention, /*query=*/false, batch.tokens));
+  return project_out(recorder, layer.attention, batch.tokens);
+}
+
+}  // namespace hadal::model

@@ -1,0 +1,90 @@
+#include "hadal/runtime/generator.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+
+namespace hadal::runtime {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds(Clock::time_point from, Clock::time_point to) {
+  return std::chrono::duration<double>(to - from).count();
+}
+
+}  // namespace
+
+Generator::Generator(model::Model& model, PageAllocator& pages, PrefillPipeline prefill,
+                     DecodePipeline decode, Sampler sampler)
+    : model_(&model),
+      pages_(&pages),
+      prefill_(std::move(prefill)),
+      decode_(std::move(decode)),
+      sampler_(std::move(sampler)) {}
+
+Result<Generator> Generator::create(Device& device, model::Model& model, const KvCache& cache,
+                                    PageAllocator& pages, const RecorderOptions& options) {
+  HADAL_ASSIGN(PrefillPipeline prefill, PrefillPipeline::create(device, model, cache, options));
+  HADAL_ASSIGN(DecodePipeline decode, DecodePipeline::create(device, model, cache, 1, options));
+  HADAL_ASSIGN(Sampler sampler, Sampler::create(device, 1, model.config().vocab_size));
+  return Generator(model, pages, std::move(prefill), std::move(decode), std::move(sampler));
+}
+
+Result<GenerateResult> Generator::generate(std::span<const uint32_t> prompt,
+                                           const GenerateOptions& options) {
+  HADAL_TRY(check_sampling(options.sampling));
+  const uint32_t context = model_->options().max_context;
+  if (prompt.empty()) {
+    return Status(Errc::kInvalidArgument, "generate: the prompt must have at least one token, got 0");
+  }
+  if (prompt.size() >= context) {
+    return Status(Errc::kInvalidArgument,
+                  fmt::format("generate: the prompt must be shorter than the context of {} tokens, "
+                              "got {}", context, prompt.size()));
+  }
+  const auto is_stop = [&](uint32_t id) {
+    return std::find(options.stop_ids.begin(), options.stop_ids.end(), id) !=
+           options.stop_ids.end();
+  };
+  const auto is_cancelled = [&] { return options.cancelled && options.cancelled(); };
+  GenerateResult result;
+  result.prompt_tokens = uint32_t(prompt.size());
+  SequencePages sequence(*pages_);
+  const uint32_t limit = std::min(options.max_new_tokens, context - result.prompt_tokens);
+  if (limit == 0) return result;
+
+  const auto start = Clock::now();
+  sampler_.set_row(0, options.sampling, result.prompt_tokens);
+  // The last hidden row of the batch -> logits -> an id.
+  const auto draw = [&](Recorder& recorder, uint32_t row) -> Status {
+    HADAL_TRY(model_->record_head(recorder, row, 1));
+    return sampler_.record(recorder, model_->logits().address(), 1);
+  };
+  const auto draw_behind_last = [&](Recorder& recorder, const PrefillChunk& chunk) -> Status {
+    return chunk.last ? draw(recorder, chunk.tokens - 1) : Status();
+  };
+  const auto check_cancelled = [&](const PrefillChunk&) -> Status {
+    return is_cancelled() ? Status(Errc::kCancelled, "generate: cancelled") : Status();
+  };
+  HADAL_TRY(prefill_.run(sequence, 0, prompt, draw_behind_last, check_cancelled));
+  const auto first = Clock::now();
+  result.prefill_seconds = seconds(start, first);
+
+  uint32_t id = sampler_.id(0);
+  for (uint32_t position = result.prompt_tokens;; ++position) {
+    result.ids.push_back(id);
+    if ((options.on_token && !options.on_token(id)) || is_stop(id)) break;
+    if (result.ids.size() >= limit) break;
+    if (is_cancelled()) return Status(Errc::kCancelled, "generate: cancelled");
+    const DecodeRow row{&sequence, id, position};
+    sampler_.set_row(0, options.sampling, position + 1);
+    HADAL_TRY(decode_.step({&row, 1}, [&](Recorder& recorder) { return draw(recorder, 0); }));
+    id = sampler_.id(0);
+  }
+  result.decode_seconds = seconds(first, Clock::now());
+  return result;
+}
+
+}  // namespace hadal::runtime

@@ -1,0 +1,54 @@
+// Generates from one prompt: prefill, then decode token by token. The smallest user of the pipelines.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "hadal/runtime/decode_pipeline.h"
+#include "hadal/runtime/prefill_pipeline.h"
+#include "hadal/runtime/sampler.h"
+
+namespace hadal::runtime {
+
+struct GenerateOptions {
+  uint32_t max_new_tokens = 200;  // fewer when the context ends
+  SamplingOptions sampling;
+  std::vector<uint32_t> stop_ids;  // generation ends behind one of these (it is reported too)
+  std::function<bool(uint32_t id)> on_token;  // each token as it comes; false stops
+  std::function<bool()> cancelled;            // asked between steps
+};
+
+struct GenerateResult {
+  std::vector<uint32_t> ids;  // generated, the stop id included
+  uint32_t prompt_tokens = 0;
+  double prefill_seconds = 0.0;  // until the first token is known
+  double decode_seconds = 0.0;   // the rest
+};
+
+class Generator {
+ public:
+  // The model needs max_logit_rows >= 1. `options` reach the recorders of both pipelines.
+  [[nodiscard]] static Result<Generator> create(Device& device, model::Model& model,
+                                                const KvCache& cache, PageAllocator& pages,
+                                                const RecorderOptions& options = {});
+  // Errors: kInvalidArgument (empty prompt, prompt as long as the context, sampling out of range, id
+  // outside the vocabulary), kCancelled, those of the device.
+  [[nodiscard]] Result<GenerateResult> generate(std::span<const uint32_t> prompt,
+                                                const GenerateOptions& options);
+  [[nodiscard]] PrefillPipeline& prefill() { return prefill_; }
+  [[nodiscard]] DecodePipeline& decode() { return decode_; }
+
+ private:
+  Generator(model::Model& model, PageAllocator& pages, PrefillPipeline prefill,
+            DecodePipeline decode, Sampler sampler);
+  model::Model* model_;
+  PageAllocator* pages_;
+  PrefillPipeline prefill_;
+  DecodePipeline decode_;
+  Sampler sampler_;
+};
+
+}  // namespace hadal::runtime

@@ -1,0 +1,23 @@
+#!/bin/sh
+# Installs what is missing, builds everything and runs the tests: ./test.sh [--all] [ctest options]
+#   --all  also the tests labelled slow, and 60 s of each fuzz target
+set -eu
+cd "$(dirname "$0")"
+./setup.sh test
+sysroot=""
+[ -e .sysroot/complete ] && sysroot=$PWD/.sysroot
+jobs=$(nproc)
+if [ "${1:-}" = --all ]; then
+  shift
+  export HADAL_TEST_ALL=1
+else
+  set -- -LE slow "$@"
+fi
+
+cmake -G Ninja -S . -B build -DHADAL_SYSROOT="$sysroot" -DHADAL_BUILD_TESTS=ON -DHADAL_BUILD_BENCH=ON \
+  -DHADAL_SANITIZE_TESTS=ON
+cmake --build build -j "$jobs"
+# Lavapipe's compiled shaders are kept between runs, away from the user's own cache.
+export MESA_SHADER_CACHE_DIR=$PWD/.cache/mesa
+mkdir -p "$MESA_SHADER_CACHE_DIR"
+exec ctest --test-dir build --output-on-failure -j "$jobs" "$@"
