@@ -1,8 +1,8 @@
 #version 460
 #extension GL_GOOGLE_include_directive : require
-// moe_combine, the weighted inverse of moe_permute: x[t,:] = (x[t,:]) + (shared[t,:]) + sum over slots
-// s ascending of weights[t,s] * y[row_of[t,s],:]. One workgroup = one token x (workgroup size *
-// kMoeCombineColumns) columns; invocations lie along the columns and are independent.
+// moe_combine, the weighted inverse of moe_permute: x[t,:] = (x[t,:]) + (shared[t,:]) + sum over
+// slots s ascending of weights[t,s] * y[row_of[t,s],:]. One workgroup = one token x (workgroup
+// size * kMoeCombineColumns) columns; invocations lie along the columns and are independent.
 #include "lib/prelude.glsl"
 #include "layout/moe_permute.h"
 
@@ -10,7 +10,8 @@ layout(push_constant, scalar) uniform Push { MoeCombinePush pc; };
 
 void main() {
   uint token = gl_WorkGroupID.y;
-  uint column = gl_WorkGroupID.x * (gl_WorkGroupSize.x * kMoeCombineColumns) + gl_LocalInvocationID.x;
+  uint column =
+      gl_WorkGroupID.x * (gl_WorkGroupSize.x * kMoeCombineColumns) + gl_LocalInvocationID.x;
   uint64_t x_row = pc.x + uint64_t(token) * pc.x_stride * 4;
   uint64_t shared_row = pc.shared_ + uint64_t(token) * pc.shared_stride * 4;
   uint64_t slots = uint64_t(token) * pc.top_k * 4;

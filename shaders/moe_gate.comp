@@ -1,9 +1,9 @@
 #version 460
 #extension GL_GOOGLE_include_directive : require
-// moe_gate: the top_k experts of a token and their weights. One workgroup = one token; invocation i
-// owns the experts i, i + workgroup size, ... Phases: scores, groups, top_k rounds of "largest key,
-// then lowest index" over the workgroup, weights. Every choice compares integers (lib/order_key.glsl),
-// so it is exact given the scores, NaN included; right at any subgroup size.
+// moe_gate: the top_k experts of a token and their weights. One workgroup = one token; invocation
+// i owns the experts i, i + workgroup size, ... Phases: scores, groups, top_k rounds of "largest
+// key, then lowest index" over the workgroup, weights. Every choice compares integers
+// (lib/order_key.glsl), so it is exact given the scores, NaN included; right at any subgroup size.
 #include "lib/prelude.glsl"
 #include "layout/moe_gate.h"
 #include "lib/order_key.glsl"

@@ -1,10 +1,10 @@
 #version 460
 #extension GL_GOOGLE_include_directive : require
-// moe_permute: a stable counting sort of (token, slot) by expert, and what the grouped GEMMs need of
-// it. One workgroup does all of it: count (shared atomics, whose order cannot show in a sum), scan, then
-// place a workgroup of entries at a time. An entry's place among its step's is the number of lower
-// invocations with the same expert, so the order is the entries' own. The entry that opens a tile
-// writes it.
+// moe_permute: a stable counting sort of (token, slot) by expert, and what the grouped GEMMs need
+// of it. One workgroup does all of it: count (shared atomics, whose order cannot show in a sum),
+// scan, then place a workgroup of entries at a time. An entry's place among its step's is the
+// number of lower invocations with the same expert, so the order is the entries' own. The entry
+// that opens a tile writes it.
 #include "lib/prelude.glsl"
 #include "layout/moe_permute.h"
 #include "layout/moe_tiles.h"
@@ -12,15 +12,17 @@
 
 layout(push_constant, scalar) uniform Push { MoePermutePush pc; };
 
-layout(buffer_reference, scalar, buffer_reference_align = 4) writeonly buffer MoeTileOut { MoeTile v; };
+layout(buffer_reference, scalar, buffer_reference_align = 4) writeonly buffer MoeTileOut {
+  MoeTile v;
+};
 
 shared uint next_row[kMoePermuteMaxExperts];   // counts, then where the expert's next entry goes
 shared uint row_begin[kMoePermuteMaxExperts + 1];  // each expert's first row, and the end of all
 shared uint tile_begin[kMoePermuteMaxExperts];
 shared uint step_expert[kMoePermuteMaxWorkgroup];
 
-// Sum of the values of the invocations before this one, in an order of invocations that is the same at
-// every call; `total` is everyone's. Uniform control flow only.
+// Sum of the values of the invocations before this one, in an order of invocations that is the
+// same at every call; `total` is everyone's. Uniform control flow only.
 uint exclusive_sum(uint value, out uint total) {
   uint before = subgroupExclusiveAdd(value);
   total = subgroupAdd(value);
@@ -45,7 +47,7 @@ uint entry_expert(uint entry) {
 uint scan_experts() {
   uint invocations, rows, tiles, row = 0, tile = 0;
   uint rank = exclusive_sum(1, invocations);
-  uint share = (pc.experts + invocations - 1) / invocations;  // consecutive experts of an invocation
+  uint share = (pc.experts + invocations - 1) / invocations;  // consecutive experts of one
   uint first = min(rank * share, pc.experts), last = min(first + share, pc.experts);
   for (uint e = first; e < last; e++) {
     row += next_row[e];

@@ -1,10 +1,10 @@
 #version 460
 #extension GL_GOOGLE_include_directive : require
-// sample: one token id per row. One workgroup = one row. Tokens are compared by integer keys of their
-// logits and weighed in 40-bit fixed point, so that every count and every mass is an exact integer sum:
-// no order to fix, the same id for any workgroup and subgroup size. Phases: largest key; top-k and
-// top-p as prefixes of the order (key descending, id ascending), found 4 bits of the key at a time; the
-// draw by descending through the running mass in id order.
+// sample: one token id per row. One workgroup = one row. Tokens are compared by integer keys of
+// their logits and weighed in 40-bit fixed point, so that every count and every mass is an exact
+// integer sum: no order to fix, the same id for any workgroup and subgroup size. Phases: largest
+// key; top-k and top-p as prefixes of the order (key descending, id ascending), found 4 bits of
+// the key at a time; the draw by descending through the running mass in id order.
 #include "lib/prelude.glsl"
 #include "layout/sample.h"
 #include "lib/order_key.glsl"
@@ -13,7 +13,9 @@
 
 layout(push_constant, scalar) uniform Push { SamplePush pc; };
 
-layout(buffer_reference, scalar, buffer_reference_align = 4) readonly buffer ParamsIn { SampleParams v; };
+layout(buffer_reference, scalar, buffer_reference_align = 4) readonly buffer ParamsIn {
+  SampleParams v;
+};
 
 const uint kCount = 0;   // a token weighs 1
 const uint kMass = 1;    // its fixed-point probability mass
@@ -46,7 +48,8 @@ uint64_t fixed_point(float w) {
   bits = min(bits, 0x3f800000u);
   uint exponent = bits >> 23;
   uint64_t mantissa = uint64_t((bits & 0x007fffffu) | 0x00800000u);
-  const uint unit = 127 + 23 - kSampleWeightBits;  // the exponent at which the mantissa is the result
+  // The exponent at which the mantissa is the result.
+  const uint unit = 127 + 23 - kSampleWeightBits;
   return exponent >= unit ? mantissa << (exponent - unit) : mantissa >> min(unit - exponent, 31u);
 }
 
@@ -105,8 +108,8 @@ uint64_t multiply_high(uint64_t a, uint64_t b) {
   return ah * bh + (lh >> 32) + (hl >> 32) + (middle >> 32);
 }
 
-// The lowest id at which the running measure of the tokens up to it exceeds `rest`; `only_key` != 0
-// counts tokens of that key alone. With `draw`, rest is random / 2^64 of the whole measure.
+// The lowest id at which the running measure of the tokens up to it exceeds `rest`; `only_key` !=
+// 0 counts tokens of that key alone. With `draw`, rest is random / 2^64 of the whole measure.
 uint locate(uint mode, uint only_key, uint64_t rest, bool draw) {
   uint begin = 0, end = pc.vocab;
   while (true) {
@@ -140,9 +143,9 @@ uint locate(uint mode, uint only_key, uint64_t rest, bool draw) {
   return 0;
 }
 
-// Finds the last key of the shortest prefix of the order whose measure is at least `target`. `at_least`
-// is the measure of what is in now, more than `target`, and becomes the prefix's with all tokens of the
-// last key; `above` is the measure without them.
+// Finds the last key of the shortest prefix of the order whose measure is at least `target`.
+// `at_least` is the measure of what is in now, more than `target`, and becomes the prefix's with
+// all tokens of the last key; `above` is the measure without them.
 uint find_last_key(uint mode, uint64_t target, inout uint64_t at_least, out uint64_t above) {
   uint base = 0;  // the largest key found so far with measure(key >= base) >= target
   above = 0;
@@ -151,7 +154,8 @@ uint find_last_key(uint mode, uint64_t target, inout uint64_t at_least, out uint
     [[unroll]] for (uint d = 1; d < kDigits; d++) sums[d] = 0;
     for (uint id = gl_LocalInvocationID.x; id < pc.vocab; id += gl_WorkGroupSize.x) {
       uint key = token_key(id);
-      // Outside the digit's ranges: what lies above them is in `above`, the lowest range decides nothing.
+      // Outside the digit's ranges: what lies above them is in `above`, the lowest range decides
+      // nothing.
       if (key - base - (1u << shift) >= 15u << shift) continue;
       uint64_t m = measure(mode, key, id);
       [[unroll]] for (uint d = 1; d < kDigits; d++) {
@@ -192,7 +196,8 @@ void main() {
   top_key = workgroup_max(best);
   uint result = ~workgroup_max(best == top_key ? ~best_id : 0u);
 
-  // Parameters are judged by their bits: NaN switches its rule off. Positive floats are 1..+infinity.
+  // Parameters are judged by their bits: NaN switches its rule off. Positive floats are
+  // 1..+infinity.
   const uint positive = 0x7f800000u, one = 0x3f800000u;
   bool random = floatBitsToUint(params.temperature) - 1 < positive && params.top_k != 1 &&
                 top_key > kOrderKeyMinusInfinity;
