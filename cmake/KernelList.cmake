@@ -17,6 +17,7 @@ set(HADAL_KERNELS
     bf16_grouped_gemm
     fp8_grouped_gemm
     moe_permute
+    mla_absorb
     fp8_gemm)
 
 foreach(kernel IN LISTS HADAL_KERNELS)

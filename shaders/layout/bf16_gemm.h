@@ -13,9 +13,6 @@ HADAL_CONST(kBf16GemmSpecDBf16, 13);  // 1: d is bfloat16
 
 HADAL_CONST(kBf16GemmFlagAccumulate, 1);  // d += instead of d =
 
-// k is summed in segments of this many channels, folded left to right.
-HADAL_CONST(kBf16GemmSegment, 128);
-
 struct Bf16GemmPush {
   uint64_t a;  // [m, k] float or bfloat16
   uint64_t b;  // [n, k] bfloat16

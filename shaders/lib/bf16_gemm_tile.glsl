@@ -1,21 +1,9 @@
 // The inner product of bf16_gemm and bf16_grouped_gemm: one TILE_M x TILE_N tile per invocation, sums
 // in segments of 128 channels. Needs TILE_M, TILE_N and A_BF16 before the include.
 
-layout(buffer_reference, scalar, buffer_reference_align = 16) readonly buffer U64x2In { u64vec2 v; };
-layout(buffer_reference, scalar, buffer_reference_align = 16) readonly buffer Uvec4In { uvec4 v; };
+#include "bf16.glsl"
 
 const uint kGemmSegment = 128;
-
-// Two words of two packed bfloat16 to four floats.
-vec4 bf16x4(uint first, uint second) {
-  return uintBitsToFloat(
-      uvec4(first << 16, first & 0xffff0000u, second << 16, second & 0xffff0000u));
-}
-
-// Keeps the first `valid` of four values; a select, because padding may hold NaN.
-vec4 keep(vec4 v, uint valid) {
-  return mix(vec4(0.0), v, lessThan(uvec4(0, 1, 2, 3), uvec4(valid)));
-}
 
 // Eight values of a row at k; `valid` < 8 zeroes the rest, and four floats wholly behind `valid` are
 // not read, because a row of a may end there.
@@ -29,21 +17,12 @@ void load_a8(uint64_t row, uint k, uint valid, out vec4 lo, out vec4 hi) {
     hi = vec4(0.0);
     if (valid > 4) hi = Vec4In(row + k * 4 + 16).v;
   }
-  if (valid < 8) {
-    lo = keep(lo, valid);
-    hi = keep(hi, valid > 4 ? valid - 4 : 0);
-  }
+  if (valid < 8) keep8(valid, lo, hi);
 }
 
-// b differs per invocation: 64-bit elements halve a CPU driver's gathers.
 void load_b8(uint64_t row, uint k, uint valid, out vec4 lo, out vec4 hi) {
-  u64vec2 w = U64x2In(row + k * 2).v;
-  lo = bf16x4(uint(w.x), uint(w.x >> 32));
-  hi = bf16x4(uint(w.y), uint(w.y >> 32));
-  if (valid < 8) {
-    lo = keep(lo, valid);
-    hi = keep(hi, valid > 4 ? valid - 4 : 0);
-  }
+  load_bf16x8(row + k * 2, lo, hi);
+  if (valid < 8) keep8(valid, lo, hi);
 }
 
 void bf16_gemm_step(uint64_t a_row[TILE_M], uint64_t b_row[TILE_N], uint k, uint valid,

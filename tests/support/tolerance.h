@@ -135,4 +135,14 @@ inline constexpr double kTiny = 0x1p-126;
   return sum_bound(value, magnitude, top_k + 3.0);
 }
 
+// mla_absorb: a product of a float and a weight rounds once; 127 additions inside a segment of at
+// most 128, the product with the scale and one addition per segment. Segments end at absolute
+// multiples of 128, so `terms` of them may touch one more than ceil(terms/128). A flushed product
+// or partial sum is off by kTiny, times the decoder's 2^8 for scales of at most 1.
+[[nodiscard]] constexpr double mla_absorb_bound(uint32_t terms, double value, double magnitude) {
+  const double segments = (terms + 127) / 128 + 1;
+  return sum_bound(value, magnitude, 1.0 + 127.0 + 1.0 + segments) +
+         256.0 * (2.0 * terms + segments) * kTiny;
+}
+
 }  // namespace hadal::test

@@ -1,0 +1,184 @@
+#include "hadal/mla_absorb.h"
+
+#include <fmt/format.h>
+
+#include "hadal/device.h"
+#include "hadal/recorder.h"
+#include "kernel_util.h"
+#include "layout/mla_absorb.h"
+#include "vk/pipeline.h"
+
+namespace hadal {
+namespace {
+
+constexpr uint32_t kLargestTileM = 8;
+
+uint32_t weight_bytes(MlaAbsorbWeight type) {
+  return type == MlaAbsorbWeight::kE4m3 ? 1 : 2;
+}
+
+// Elements from a token's first to the end of its last head.
+uint64_t token_span(uint32_t heads, uint32_t head_stride, uint32_t width) {
+  return strided_bytes(heads, width, head_stride, 1);
+}
+
+}  // namespace
+
+MlaAbsorbShape MlaAbsorbShape::packed(uint32_t tokens, uint32_t heads, uint32_t nope, uint32_t v,
+                                      uint32_t rank, MlaAbsorbDirection direction,
+                                      MlaAbsorbWeight weight_type) {
+  MlaAbsorbShape s;
+  s.tokens = tokens, s.heads = heads, s.nope = nope, s.v = v, s.rank = rank;
+  s.direction = direction, s.weight_type = weight_type;
+  s.w_stride = round_up(rank, 16 / weight_bytes(weight_type));
+  s.w_scale_stride = ceil_div(rank, kFp8BlockElems);
+  s.in_head_stride = s.in_width(), s.out_head_stride = s.out_width();
+  s.in_token_stride = heads * s.in_head_stride, s.out_token_stride = heads * s.out_head_stride;
+  return s;
+}
+
+std::string MlaAbsorbConfig::to_string() const {
+  std::string text =
+      fmt::format("mla_absorb: portable, {}, w {}, tile {}x{}, workgroup {}, {}",
+                  direction == MlaAbsorbDirection::kQuery ? "query" : "value",
+                  weight_type == MlaAbsorbWeight::kE4m3 ? "e4m3" : "bf16", tile_m,
+                  tile_n * workgroup_size, workgroup_size, use_fma ? "fma" : "mul+add");
+  for (const std::string& reason : rejected) text += "; not " + reason;
+  return text;
+}
+
+Status mla_absorb_check(const MlaAbsorbShape& s, const Caps& caps) {
+  const auto error = [](std::string text) {
+    return Status(Errc::kInvalidArgument, "mla_absorb: " + std::move(text));
+  };
+  constexpr uint32_t kMaxWidth = 1u << 24;  // keeps byte offsets inside a row far from 32 bits
+  if (s.rank > kMaxWidth)
+    return error(fmt::format("rank must be at most {}, got {}", kMaxWidth, s.rank));
+  if (s.nope > kMaxWidth)
+    return error(fmt::format("nope must be at most {}, got {}", kMaxWidth, s.nope));
+  if (s.v > kMaxWidth) return error(fmt::format("v must be at most {}, got {}", kMaxWidth, s.v));
+  if (s.heads > caps.max_workgroup_count[2]) {
+    return error(
+        fmt::format("heads must be at most {}, got {}", caps.max_workgroup_count[2], s.heads));
+  }
+  const uint64_t rows = uint64_t{s.heads} * (s.nope + s.v);
+  if (rows > 1u << 31) {
+    return error(fmt::format("heads * (nope + v) must be at most {}, got {}", 1u << 31, rows));
+  }
+  const uint64_t max_tokens = uint64_t{kLargestTileM} * caps.max_workgroup_count[1];
+  if (s.tokens > max_tokens) {
+    return error(fmt::format("tokens must be at most {}, got {}", max_tokens, s.tokens));
+  }
+  if (s.w_stride < s.rank) {
+    return error(fmt::format("w_stride must be at least rank, got {} < {}", s.w_stride, s.rank));
+  }
+  const uint32_t w_step = 16 / weight_bytes(s.weight_type);
+  if (s.w_stride % w_step) {
+    return error(fmt::format("w_stride must be a multiple of {} elements (16 bytes), got {}",
+                             w_step, s.w_stride));
+  }
+  const uint32_t blocks = ceil_div(s.rank, kFp8BlockElems);
+  if (s.weight_type == MlaAbsorbWeight::kE4m3 && s.w_scale_stride < blocks) {
+    return error(fmt::format("w_scale_stride must be at least ceil(rank/128), got {} < {}",
+                             s.w_scale_stride, blocks));
+  }
+  if (s.in_head_stride < s.in_width()) {
+    return error(
+        fmt::format("in_head_stride must be at least {}, got {}", s.in_width(), s.in_head_stride));
+  }
+  if (const uint64_t span = token_span(s.heads, s.in_head_stride, s.in_width());
+      s.in_token_stride < span) {
+    return error(
+        fmt::format("in_token_stride must be at least {}, got {}", span, s.in_token_stride));
+  }
+  if (s.out_head_stride < s.out_width()) {
+    return error(fmt::format("out_head_stride must be at least {}, got {}", s.out_width(),
+                             s.out_head_stride));
+  }
+  if (const uint64_t span = token_span(s.heads, s.out_head_stride, s.out_width());
+      s.out_token_stride < span) {
+    return error(
+        fmt::format("out_token_stride must be at least {}, got {}", span, s.out_token_stride));
+  }
+  return {};
+}
+
+MlaAbsorbConfig mla_absorb_choose(const MlaAbsorbShape& shape, const Caps& caps) {
+  MlaAbsorbConfig config;
+  config.direction = shape.direction;
+  config.weight_type = shape.weight_type;
+  config.use_fma = caps.use_fma;
+  config.workgroup_size = column_workgroup_size(caps);
+  // Tiles by measurement (mla_absorb.md): tokens share the loads and the decoding of w.
+  config.tile_m = shape.tokens <= 1 ? 1 : shape.tokens <= 4 ? 4 : kLargestTileM;
+  config.tile_n = shape.direction == MlaAbsorbDirection::kQuery ? layout::kMlaAbsorbColumns : 1;
+  config.rejected.push_back(caps.cooperative_matrix
+                                ? "coopmat: not implemented yet"
+                                : "coopmat: the device has no VK_KHR_cooperative_matrix");
+  return config;
+}
+
+MlaAbsorb::MlaAbsorb(const Device& device, const vk::Pipeline* pipeline, MlaAbsorbConfig config)
+    : device_(&device), pipeline_(pipeline), config_(std::move(config)) {}
+
+Result<MlaAbsorb> MlaAbsorb::create(Device& device, const MlaAbsorbConfig& config) {
+  const bool value = config.direction == MlaAbsorbDirection::kValue;
+  HADAL_ASSIGN(const vk::Pipeline* pipeline,
+               vk::Pipeline::get(
+                   device, "mla_absorb", config.workgroup_size,
+                   {{layout::kSpecUseFma, config.use_fma},
+                    {layout::kMlaAbsorbSpecTileM, config.tile_m},
+                    {layout::kMlaAbsorbSpecTileN, value ? config.tile_n : 1},
+                    {layout::kMlaAbsorbSpecValue, value},
+                    {layout::kMlaAbsorbSpecWBf16, config.weight_type == MlaAbsorbWeight::kBf16}},
+                   sizeof(layout::MlaAbsorbPush)));
+  return MlaAbsorb(device, pipeline, config);
+}
+
+Status MlaAbsorb::record(Recorder& recorder, const MlaAbsorbShape& shape,
+                         const MlaAbsorbArgs& args) const {
+  HADAL_TRY(mla_absorb_check(shape, device_->caps()));
+  if (shape.direction != config_.direction || shape.weight_type != config_.weight_type) {
+    return {Errc::kInvalidArgument,
+            "mla_absorb: direction and weight_type must be the configuration's"};
+  }
+  if (args.w % 16) {
+    return {Errc::kInvalidArgument,
+            fmt::format("mla_absorb: w must be 16-byte aligned, got {:#x}", args.w)};
+  }
+  if (shape.tokens == 0 || shape.heads == 0 || shape.out_width() == 0) return {};
+
+  layout::MlaAbsorbPush push{};
+  push.source = args.in, push.w = args.w, push.w_scale = args.w_scale, push.result = args.out;
+  push.tokens = shape.tokens, push.nope = shape.nope, push.v = shape.v, push.rank = shape.rank;
+  push.w_stride = shape.w_stride, push.w_scale_stride = shape.w_scale_stride;
+  push.in_token_stride = shape.in_token_stride, push.in_head_stride = shape.in_head_stride;
+  push.out_token_stride = shape.out_token_stride, push.out_head_stride = shape.out_head_stride;
+
+  const uint32_t rows = shape.heads * (shape.nope + shape.v);
+  const bool scaled = shape.weight_type == MlaAbsorbWeight::kE4m3;
+  const DeviceRange reads[] = {
+      {args.in,
+       strided_bytes(shape.tokens, token_span(shape.heads, shape.in_head_stride, shape.in_width()),
+                     shape.in_token_stride, 4)},
+      {args.w, strided_bytes(rows, shape.rank, shape.w_stride, weight_bytes(shape.weight_type))},
+      {args.w_scale,
+       scaled ? strided_bytes(ceil_div(rows, kFp8BlockElems), ceil_div(shape.rank, kFp8BlockElems),
+                              shape.w_scale_stride, 4)
+              : 0}};
+  const DeviceRange out{
+      args.out,
+      strided_bytes(shape.tokens, token_span(shape.heads, shape.out_head_stride, shape.out_width()),
+                    shape.out_token_stride, 4)};
+  Recorder::Dispatch dispatch;
+  dispatch.pipeline = pipeline_;
+  dispatch.label = "mla_absorb";
+  dispatch.push = push_bytes(push);
+  dispatch.groups = {ceil_div(shape.out_width(), config_.tile_n * config_.workgroup_size),
+                     ceil_div(shape.tokens, config_.tile_m), shape.heads};
+  dispatch.reads = reads;
+  dispatch.writes = {&out, 1};
+  return recorder.dispatch(dispatch);
+}
+
+}  // namespace hadal

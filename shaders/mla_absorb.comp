@@ -1,0 +1,173 @@
+#version 460
+#extension GL_GOOGLE_include_directive : require
+// mla_absorb, portable path: per head h, from kv_b_proj's own rows (nope rows W_UK, then v rows W_UV)
+//   query direction: out[t,h,l] = sum over p of in[t,h,p] * W[h*(nope+v) + p, l]
+//   value direction: out[t,h,j] = sum over l of in[t,h,l] * W[h*(nope+v) + nope + j, l]
+// One workgroup = TILE_M tokens of one head (z) x a stretch of its outputs. Query: invocations lie along l,
+// each owning 8 columns, so that a row of w is read in one sweep. Value: invocations lie along j as in
+// fp8_gemm, each owning TILE_N rows of w a workgroup apart. The tokens' values are uniform. No shared
+// memory, no barrier, no subgroup operation: right at any subgroup size.
+// Sum order: ascending in segments, which end where a 128x128 scale block does (absolute rows of w for p,
+// l for l); a segment's sum is scaled once and added to the result. No tile changes it.
+#include "lib/prelude.glsl"
+#include "layout/mla_absorb.h"
+#include "lib/fp8.glsl"
+#include "lib/bf16.glsl"
+
+layout(constant_id = kMlaAbsorbSpecTileM) const uint TILE_M = 4;
+layout(constant_id = kMlaAbsorbSpecTileN) const uint TILE_N = 1;
+layout(constant_id = kMlaAbsorbSpecValue) const uint VALUE = 0;
+layout(constant_id = kMlaAbsorbSpecWBf16) const uint W_BF16 = 0;
+
+layout(push_constant, scalar) uniform Push { MlaAbsorbPush pc; };
+
+uint64_t w_row(uint row) { return pc.w + uint64_t(row) * pc.w_stride * (W_BF16 != 0 ? 2 : 1); }
+
+// Eight weights of a row at column l, a multiple of 8; e4m3 comes times 2^-8.
+void load_w8(uint64_t row, uint l, out vec4 lo, out vec4 hi) {
+  if (W_BF16 != 0) {
+    load_bf16x8(row + l * 2, lo, hi);
+  } else {
+    uint64_t w = U64In(row + l).v;
+    lo = e4m3x4_times_2_m8(uint(w));
+    hi = e4m3x4_times_2_m8(uint(w >> 32));
+  }
+}
+
+// What a segment's sum is multiplied by: its block's scale and the decoder's 2^8, which is exact.
+float segment_scale(uint row, uint l) {
+  if (W_BF16 != 0) return 1.0;
+  uint64_t index = uint64_t(row / kFp8Block) * pc.w_scale_stride + l / kFp8Block;
+  return FloatIn(pc.w_scale + index * 4).v * 256.0;
+}
+
+float fold(float acc, float segment, float scale) {
+  if (W_BF16 != 0) {
+    precise float sum = acc + segment;
+    return sum;
+  }
+  return mac(segment, scale, acc);
+}
+
+void store(uint token, uint head, uint column, float value) {
+  uint64_t index = uint64_t(token) * pc.out_token_stride + uint64_t(head) * pc.out_head_stride + column;
+  FloatOut(pc.result + index * 4).v = value;
+}
+
+void query_step(uint64_t row, uint l, uint64_t source[TILE_M], uint p, inout float t[TILE_M][8]) {
+  vec4 lo, hi;
+  load_w8(row, l, lo, hi);
+  [[unroll]] for (uint i = 0; i < TILE_M; i++) {
+    float x = FloatIn(source[i] + p * 4).v;
+    [[unroll]] for (uint q = 0; q < 4; q++) t[i][q] = mac(x, lo[q], t[i][q]);
+    [[unroll]] for (uint q = 0; q < 4; q++) t[i][q + 4] = mac(x, hi[q], t[i][q + 4]);
+  }
+}
+
+void query(uint head, uint t0, uint64_t source[TILE_M]) {
+  uint l0 = (gl_WorkGroupID.x * gl_WorkGroupSize.x + gl_LocalInvocationID.x) * kMlaAbsorbColumns;
+  uint l = min(l0, (pc.rank - 1) & ~7u);  // past the edge: the last columns again, not stored
+  uint row0 = head * (pc.nope + pc.v);
+  uint64_t stride = uint64_t(pc.w_stride) * (W_BF16 != 0 ? 2 : 1);
+  float acc[TILE_M][8];
+  [[unroll]] for (uint i = 0; i < TILE_M; i++) {
+    [[unroll]] for (uint q = 0; q < 8; q++) acc[i][q] = 0.0;
+  }
+  uint p = 0;
+  while (p < pc.nope) {
+    uint end = min(p + kFp8Block - (row0 + p) % kFp8Block, pc.nope);
+    float scale = segment_scale(row0 + p, l);
+    float t[TILE_M][8];
+    [[unroll]] for (uint i = 0; i < TILE_M; i++) {
+      [[unroll]] for (uint q = 0; q < 8; q++) t[i][q] = 0.0;
+    }
+    uint64_t row = w_row(row0 + p);
+    // Four rows per round: a CPU driver pays for every accumulator at the loop's back edge.
+    [[dont_unroll]] for (; p + 4 <= end; p += 4) {
+      [[unroll]] for (uint u = 0; u < 4; u++) {
+        query_step(row, l, source, p + u, t);
+        row += stride;
+      }
+    }
+    [[dont_unroll]] for (; p < end; p++) {
+      query_step(row, l, source, p, t);
+      row += stride;
+    }
+    [[unroll]] for (uint i = 0; i < TILE_M; i++) {
+      [[unroll]] for (uint q = 0; q < 8; q++) acc[i][q] = fold(acc[i][q], t[i][q], scale);
+    }
+  }
+  [[unroll]] for (uint i = 0; i < TILE_M; i++) {
+    [[unroll]] for (uint q = 0; q < 8; q++) {
+      if (t0 + i < pc.tokens && l0 + q < pc.rank) store(t0 + i, head, l0 + q, acc[i][q]);
+    }
+  }
+}
+
+void value_step(uint64_t rows[TILE_N], uint64_t source[TILE_M], uint l, uint valid,
+                inout float t[TILE_M][TILE_N]) {
+  vec4 w_lo[TILE_N], w_hi[TILE_N];
+  [[unroll]] for (uint j = 0; j < TILE_N; j++) {
+    load_w8(rows[j], l, w_lo[j], w_hi[j]);
+    if (valid < 8) keep8(valid, w_lo[j], w_hi[j]);
+  }
+  [[unroll]] for (uint i = 0; i < TILE_M; i++) {
+    [[unroll]] for (uint q = 0; q < 8; q++) {
+      float x = 0.0;
+      if (q < valid) x = FloatIn(source[i] + (l + q) * 4).v;
+      [[unroll]] for (uint j = 0; j < TILE_N; j++) {
+        t[i][j] = mac(x, q < 4 ? w_lo[j][q & 3] : w_hi[j][q & 3], t[i][j]);
+      }
+    }
+  }
+}
+
+void value(uint head, uint t0, uint64_t source[TILE_M]) {
+  uint j0 = gl_WorkGroupID.x * (gl_WorkGroupSize.x * TILE_N) + gl_LocalInvocationID.x;
+  uint64_t rows[TILE_N];
+  uint row[TILE_N];
+  [[unroll]] for (uint j = 0; j < TILE_N; j++) {
+    row[j] = head * (pc.nope + pc.v) + pc.nope + min(j0 + j * gl_WorkGroupSize.x, pc.v - 1);
+    rows[j] = w_row(row[j]);
+  }
+  float acc[TILE_M][TILE_N];
+  [[unroll]] for (uint i = 0; i < TILE_M; i++) {
+    [[unroll]] for (uint j = 0; j < TILE_N; j++) acc[i][j] = 0.0;
+  }
+  for (uint begin = 0; begin < pc.rank; begin += kFp8Block) {
+    float t[TILE_M][TILE_N];
+    [[unroll]] for (uint i = 0; i < TILE_M; i++) {
+      [[unroll]] for (uint j = 0; j < TILE_N; j++) t[i][j] = 0.0;
+    }
+    uint end = min(begin + kFp8Block, pc.rank);
+    uint full = begin + ((end - begin) & ~7u);
+    [[dont_unroll]] for (uint l = begin; l < full; l += 8) value_step(rows, source, l, 8, t);
+    if (full < end) value_step(rows, source, full, end - full, t);
+    [[unroll]] for (uint j = 0; j < TILE_N; j++) {
+      float scale = segment_scale(row[j], begin);
+      [[unroll]] for (uint i = 0; i < TILE_M; i++) acc[i][j] = fold(acc[i][j], t[i][j], scale);
+    }
+  }
+  [[unroll]] for (uint j = 0; j < TILE_N; j++) {
+    uint column = j0 + j * gl_WorkGroupSize.x;
+    [[unroll]] for (uint i = 0; i < TILE_M; i++) {
+      if (t0 + i < pc.tokens && column < pc.v) store(t0 + i, head, column, acc[i][j]);
+    }
+  }
+}
+
+void main() {
+  uint t0 = gl_WorkGroupID.y * TILE_M, head = gl_WorkGroupID.z;
+  // Tokens past the edge repeat the last one and are not stored.
+  uint64_t source[TILE_M];
+  [[unroll]] for (uint i = 0; i < TILE_M; i++) {
+    uint token = min(t0 + i, pc.tokens - 1);
+    source[i] = pc.source +
+                (uint64_t(token) * pc.in_token_stride + uint64_t(head) * pc.in_head_stride) * 4;
+  }
+  if (VALUE != 0) {
+    value(head, t0, source);
+  } else {
+    query(head, t0, source);
+  }
+}
