@@ -6,6 +6,7 @@ set(HADAL_KERNELS
     rope
     mla_cache_write
     mla_cache_read
+    mla_prefill
     fp8_quantize
     bf16_gemm
     moe_gate

@@ -145,4 +145,42 @@ inline constexpr double kTiny = 0x1p-126;
          256.0 * (2.0 * terms + segments) * kTiny;
 }
 
+// Attention: o = sum_j w_j v_j / sum_j w_j with w_j = exp(s_j - m). Any m common to all keys
+// cancels.
+//
+// A score of `dims` terms, each through at most `dims` roundings, times scale: |ds| <= gamma(dims +
+// 1)
+// * score_magnitude (the largest over the row's keys). It multiplies w_j by e^ds.
+// w_j is a product of `factors` exponentials (its own and one for each later change of the running
+// maximum), whose arguments are <= 0 and telescope: their magnitudes add up to X <= score_range + 2
+// ds. Each argument x is one rounded subtraction (e^(u|x|)), each exponential is within 3 + 2|x|
+// ULP (Vulkan, Precision of extended instructions), so together gamma(3 factors + 3 X). Then the
+// products with those factors and the chain of additions over the keys: gamma(keys + 2 factors +
+// 1).
+[[nodiscard]] inline double attention_weight_error(double dims, double keys, double factors,
+                                                   double score_magnitude, double score_range) {
+  const double ds = gamma(dims + 1.0) * score_magnitude + dims * kTiny;
+  const double exponent =
+      ds + gamma(3.0 * (factors + score_range + 2.0 * ds)) + gamma(keys + 2.0 * factors + 1.0);
+  return std::expm1(exponent);
+}
+
+// The numerator is off by e * magnitude and the denominator, a sum of positive terms, by the factor
+// 1 + e at most; then one division, 2.5 ULP. A weight below kTiny, against a largest weight of 1,
+// may be flushed: keys * kTiny times the largest value, for which 2^20 is more than any test uses.
+[[nodiscard]] inline double attention_bound(double weight_error, double keys, double magnitude,
+                                            double value) {
+  const double size = value < 0 ? -value : value;
+  const double error = weight_error * (magnitude + size) / (1.0 - weight_error);
+  return error + 2.5 * kU32 * (size + error) + keys * kTiny * 0x1p20;
+}
+
+// ln(sum exp(s_j)) = m + log(l): l's relative error, log's own (3 ULP, or 2^-21 absolute between
+// 0.5 and 2), |log l| <= ln(keys), and the addition.
+[[nodiscard]] inline double attention_lse_bound(double weight_error, double keys, double lse) {
+  const double log_l = std::log(keys);
+  const double error = weight_error / (1.0 - weight_error) + 3.0 * kU32 * log_l + 0x1p-21;
+  return error + kU32 * (std::fabs(lse) + error);
+}
+
 }  // namespace hadal::test

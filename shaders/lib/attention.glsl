@@ -1,0 +1,187 @@
+// One block of 64 keys of an attention row tile, with the running softmax. Needs before the include:
+// TILE (rows: queries or heads), KEYS (keys per invocation: 64 / workgroup size), PAIRS (pairs of value
+// channels per invocation) and KEY_BF16 (1: keys and values are bfloat16).
+//
+// Phase 1: invocations lie along keys, the rows' queries are uniform; scores end as probabilities in
+// shared memory. Phase 2: invocations lie along value channels, probabilities are uniform. Every sum has
+// one order, whatever the tile: a score over its channels ascending, l and o over the keys ascending,
+// rescaled once per block. So a row's bits depend on its keys' absolute positions only, as long as blocks
+// start at multiples of 64.
+#include "../layout/kv_page.h"
+#extension GL_KHR_shader_subgroup_basic : require
+#extension GL_KHR_shader_subgroup_arithmetic : require
+
+float minus_infinity() { return uintBitsToFloat(0xff800000u); }
+const uint kElementBytes = KEY_BF16 != 0 ? 2 : 4;
+const uint kMaxSubgroups = 16;  // 64 invocations in subgroups of 4
+
+shared float attention_p[kKvPageTokens * TILE];
+shared float attention_max[kMaxSubgroups * TILE];
+
+// The keys of a block: consecutive rows of a key's first part, second part and value.
+struct AttentionKeys {
+  uint64_t a, b, value;
+  uint a_stride, b_stride, value_stride;  // bytes
+};
+
+// Running state: exp(score - m) sums to l and weighs the values to o.
+struct AttentionState {
+  float m[TILE], l[TILE];
+  vec2 o[TILE][PAIRS];
+};
+
+void attention_sync() {
+  if (gl_NumSubgroups > 1) {
+    barrier();
+  } else {
+    subgroupBarrier();
+  }
+}
+
+vec4 attention_key4(uint64_t address) {
+  if (KEY_BF16 != 0) {
+    uint64_t w = U64In(address).v;
+    uint lo = uint(w), hi = uint(w >> 32);
+    return uintBitsToFloat(uvec4(lo << 16, lo & 0xffff0000u, hi << 16, hi & 0xffff0000u));
+  }
+  uint64_t w0 = U64In(address).v, w1 = U64In(address + 8).v;
+  return uintBitsToFloat(uvec4(uint(w0), uint(w0 >> 32), uint(w1), uint(w1 >> 32)));
+}
+
+vec2 attention_value2(uint64_t address) {
+  if (KEY_BF16 != 0) {
+    uint w = UintIn(address).v;
+    return uintBitsToFloat(uvec2(w << 16, w & 0xffff0000u));
+  }
+  uint64_t w = U64In(address).v;
+  return uintBitsToFloat(uvec2(uint(w), uint(w >> 32)));
+}
+
+// Scores of this invocation's keys i * size + id, unscaled; keys from `last` on repeat the last one.
+void attention_scores(uint64_t query_a[TILE], uint64_t query_b[TILE], AttentionKeys keys, uint dims_a,
+                      uint dims_b, uint last, out float s[TILE][KEYS]) {
+  [[unroll]] for (uint t = 0; t < TILE; t++) {
+    [[unroll]] for (uint i = 0; i < KEYS; i++) s[t][i] = 0.0;
+  }
+  [[dont_unroll]] for (uint part = 0; part < 2; part++) {
+    uint64_t key_row[KEYS], query_row[TILE];
+    [[unroll]] for (uint i = 0; i < KEYS; i++) {
+      uint key = min(i * gl_WorkGroupSize.x + gl_LocalInvocationID.x, last - 1);
+      key_row[i] = part == 0 ? keys.a + key * keys.a_stride : keys.b + key * keys.b_stride;
+    }
+    [[unroll]] for (uint t = 0; t < TILE; t++) query_row[t] = part == 0 ? query_a[t] : query_b[t];
+    uint dims = part == 0 ? dims_a : dims_b;
+    [[dont_unroll]] for (uint d = 0; d < dims; d += 4) {
+      vec4 key[KEYS];
+      [[unroll]] for (uint i = 0; i < KEYS; i++) {
+        key[i] = attention_key4(key_row[i] + d * kElementBytes);
+      }
+      [[unroll]] for (uint t = 0; t < TILE; t++) {
+        [[unroll]] for (uint e = 0; e < 4; e++) {
+          float q = FloatIn(query_row[t] + (d + e) * 4).v;
+          [[unroll]] for (uint i = 0; i < KEYS; i++) s[t][i] = mac(q, key[i][e], s[t][i]);
+        }
+      }
+    }
+  }
+}
+
+// Scores to probabilities in shared memory: row t sees the first limit[t] keys. m becomes the running
+// maximum, alpha what the sums so far are to be multiplied by. A row that sees nothing is left as it is.
+void attention_softmax(float s[TILE][KEYS], uint limit[TILE], float scale, inout float m[TILE],
+                       out float alpha[TILE]) {
+  float top[TILE];
+  [[unroll]] for (uint t = 0; t < TILE; t++) {
+    top[t] = minus_infinity();
+    [[unroll]] for (uint i = 0; i < KEYS; i++) {
+      uint key = i * gl_WorkGroupSize.x + gl_LocalInvocationID.x;
+      precise float scaled = s[t][i] * scale;
+      s[t][i] = scaled;
+      top[t] = max(top[t], key < limit[t] ? scaled : minus_infinity());
+    }
+    top[t] = subgroupMax(top[t]);
+  }
+  if (gl_NumSubgroups > 1) {
+    if (subgroupElect()) {
+      [[unroll]] for (uint t = 0; t < TILE; t++) attention_max[gl_SubgroupID * TILE + t] = top[t];
+    }
+    barrier();
+    for (uint i = 0; i < gl_NumSubgroups; i++) {
+      [[unroll]] for (uint t = 0; t < TILE; t++) top[t] = max(top[t], attention_max[i * TILE + t]);
+    }
+  } else {
+    subgroupBarrier();  // the previous block's probabilities have been read
+  }
+  [[unroll]] for (uint t = 0; t < TILE; t++) {
+    float m_new = max(m[t], top[t]);
+    alpha[t] = m_new == m[t] ? 1.0 : m[t] == minus_infinity() ? 0.0 : exp(m[t] - m_new);
+    m[t] = m_new;
+    [[unroll]] for (uint i = 0; i < KEYS; i++) {
+      uint key = i * gl_WorkGroupSize.x + gl_LocalInvocationID.x;
+      float x = s[t][i] - m_new;
+      // A NaN score makes its row NaN; max() and some drivers' exp() would lose it.
+      float p = x <= 0.0 ? exp(x) : uintBitsToFloat(0x7fc00000u);
+      attention_p[key * TILE + t] = key < limit[t] ? p : 0.0;
+    }
+  }
+  attention_sync();
+}
+
+// o += p * value over the keys [begin, end) that row t sees; `masked` false: all rows see all of them.
+void attention_accumulate(uint64_t value[PAIRS], uint value_stride, uint begin, uint end, bool masked,
+                          uint limit[TILE], inout AttentionState state) {
+  [[dont_unroll]] for (uint j = begin; j < end; j++) {
+    vec2 v[PAIRS];
+    [[unroll]] for (uint i = 0; i < PAIRS; i++) {
+      v[i] = attention_value2(value[i] + j * value_stride);
+    }
+    [[unroll]] for (uint t = 0; t < TILE; t++) {
+      float p = attention_p[j * TILE + t];
+      bool seen = !masked || j < limit[t];
+      precise float l = state.l[t] + p;
+      state.l[t] = seen ? l : state.l[t];
+      [[unroll]] for (uint i = 0; i < PAIRS; i++) {
+        vec2 sum = vec2(mac(p, v[i].x, state.o[t][i].x), mac(p, v[i].y, state.o[t][i].y));
+        state.o[t][i] = seen ? sum : state.o[t][i];
+      }
+    }
+  }
+}
+
+// Folds one block into the state. limit: how many of its 64 keys each row sees; at least one row sees
+// one. The value channels are 2 * (i * size + id) of `pairs` pairs; those past the end repeat the last.
+void attention_block(uint64_t query_a[TILE], uint64_t query_b[TILE], AttentionKeys keys, uint dims_a,
+                     uint dims_b, uint pairs, uint limit[TILE], float scale,
+                     inout AttentionState state) {
+  uint first = limit[0], last = limit[0];
+  [[unroll]] for (uint t = 1; t < TILE; t++) {
+    first = min(first, limit[t]);
+    last = max(last, limit[t]);
+  }
+  float s[TILE][KEYS], alpha[TILE];
+  attention_scores(query_a, query_b, keys, dims_a, dims_b, last, s);
+  attention_softmax(s, limit, scale, state.m, alpha);
+  [[unroll]] for (uint t = 0; t < TILE; t++) {
+    precise float l = state.l[t] * alpha[t];
+    state.l[t] = l;
+    [[unroll]] for (uint i = 0; i < PAIRS; i++) {
+      precise vec2 o = state.o[t][i] * alpha[t];
+      state.o[t][i] = o;
+    }
+  }
+  uint64_t value[PAIRS];
+  [[unroll]] for (uint i = 0; i < PAIRS; i++) {
+    uint pair = min(i * gl_WorkGroupSize.x + gl_LocalInvocationID.x, pairs - 1);
+    value[i] = keys.value + pair * 2 * kElementBytes;
+  }
+  attention_accumulate(value, keys.value_stride, 0, first, false, limit, state);
+  attention_accumulate(value, keys.value_stride, first, last, true, limit, state);
+}
+
+void attention_clear(out AttentionState state) {
+  [[unroll]] for (uint t = 0; t < TILE; t++) {
+    state.m[t] = minus_infinity();
+    state.l[t] = 0.0;
+    [[unroll]] for (uint i = 0; i < PAIRS; i++) state.o[t][i] = vec2(0.0);
+  }
+}

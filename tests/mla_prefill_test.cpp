@@ -1,0 +1,246 @@
+// mla_prefill against its reference, and its promise that neither chunks nor batches change a bit.
+#include "hadal/mla_prefill.h"
+
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <functional>
+
+#include "hadal/reference/mla_prefill.h"
+#include "hadal/types.h"
+#include "support/compare.h"
+#include "support/gpu.h"
+#include "support/random.h"
+#include "support/same_bits.h"
+#include "support/tolerance.h"
+
+namespace hadal::test {
+namespace {
+
+struct Problem {
+  MlaPrefillShape shape;
+  std::vector<float> q, kv, k_pe;  // with the shape's strides, padding NaN
+
+  // Operands of a sequence whose queries begin at q_begin; `pad` widens every stride.
+  Problem(uint32_t q_begin, uint32_t q_len, uint32_t heads, uint32_t nope, uint32_t rope,
+          uint32_t v, uint32_t seed, uint32_t pad = 0, float q_scale = 1.0f) {
+    Random random(seed);
+    shape = MlaPrefillShape::packed(q_begin, q_len, heads, nope, rope, v);
+    shape.scale = 1.0f / std::sqrt(float(std::max(nope + rope, 1u)));
+    shape.q_head_stride += pad, shape.q_row_stride = heads * shape.q_head_stride + pad;
+    shape.kv_row_stride += pad, shape.k_pe_stride += pad;
+    shape.o_head_stride += pad / 2, shape.o_row_stride = heads * shape.o_head_stride;
+    const uint32_t keys = shape.kv_rows;
+    q = random.normals(size_t(q_len) * shape.q_row_stride, q_scale);
+    kv = padded(random, keys, heads * (nope + v), shape.kv_row_stride);
+    k_pe = padded(random, keys, rope, shape.k_pe_stride);
+  }
+  static std::vector<float> padded(Random& random, size_t rows, size_t width, size_t stride) {
+    std::vector<float> values(rows * stride, NAN);
+    for (size_t i = 0; i < values.size(); ++i) {
+      if (i % stride < width) values[i] = random.normal();
+    }
+    return values;
+  }
+  // The queries [begin, begin + count) alone.
+  [[nodiscard]] Problem rows(uint32_t begin, uint32_t count) const {
+    Problem part = *this;
+    part.shape.q_begin += begin, part.shape.q_len = count;
+    part.q.assign(q.begin() + long(begin) * shape.q_row_stride,
+                  q.begin() + long(begin + count) * shape.q_row_stride);
+    return part;
+  }
+};
+
+// o [q_len, heads, v], in calls of `chunk` keys each (0: one call).
+std::vector<float> run(const Problem& p, uint32_t chunk = 0) {
+  const MlaPrefillShape& s = p.shape;
+  GpuCase gpu(*device());
+  GuardedBuffer& q = gpu.input(p.q);
+  GuardedBuffer& kv = gpu.input(p.kv);
+  GuardedBuffer& k_pe = gpu.input(p.k_pe);
+  GuardedBuffer& o = gpu.output(uint64_t{s.q_len} * s.o_row_stride * 4);
+  GuardedBuffer& state = gpu.output(uint64_t{s.q_len} * s.heads * 8);
+  Result<MlaPrefill> kernel =
+      MlaPrefill::create(*device(), mla_prefill_choose(s, device()->caps()));
+  EXPECT_TRUE(kernel.ok()) << kernel.status().message();
+  gpu.run([&](Recorder& recorder) -> Status {
+    for (uint32_t begin = 0; begin == 0 || begin < s.kv_rows; begin += chunk) {
+      MlaPrefillShape call = s;
+      call.kv_begin = begin;
+      call.kv_rows = chunk ? std::min(chunk, s.kv_rows - begin) : s.kv_rows;
+      call.first = begin == 0, call.last = begin + call.kv_rows == s.kv_rows;
+      if (!call.first) recorder.barrier();
+      HADAL_TRY(kernel->record(
+          recorder, call,
+          {q.address(), kv.address() + uint64_t{begin} * s.kv_row_stride * 4,
+           k_pe.address() + uint64_t{begin} * s.k_pe_stride * 4, o.address(), state.address()}));
+      if (!chunk) break;
+    }
+    return {};
+  });
+  std::vector<float> result;
+  const std::vector<float> all = gpu.values<float>(o);
+  for (size_t i = 0; i < all.size(); ++i) {
+    const size_t in_head = i % s.o_row_stride % s.o_head_stride;
+    if (in_head < s.v) {
+      result.push_back(all[i]);
+    } else {
+      EXPECT_TRUE(std::isnan(all[i])) << "padding written: " << i;
+    }
+  }
+  return result;
+}
+
+void expect_matches_reference(const Problem& p) {
+  const MlaPrefillShape& s = p.shape;
+  const auto expected = reference::mla_prefill(s, {p.q.data(), p.kv.data(), p.k_pe.data()});
+  const double factors = 1.0 + ceil_div(s.kv_rows, 64);
+  EXPECT_TRUE(matches(fmt::format("mla_prefill {}+{} x{} {}+{} {}", s.q_begin, s.q_len, s.heads,
+                                  s.nope, s.rope, s.v),
+                      run(p), expected.value, s.v, [&](size_t i) {
+                        const size_t row = i / s.v;
+                        const double error = attention_weight_error(
+                            s.nope + s.rope, s.kv_rows, factors, expected.score_magnitude[row],
+                            expected.score_range[row]);
+                        return attention_bound(error, s.kv_rows, expected.magnitude[i],
+                                               expected.value[i]);
+                      }));
+}
+
+class MlaPrefillGpu : public GpuTest {};
+
+TEST_F(MlaPrefillGpu, MatchesTheReferenceOnRaggedSizes) {
+  expect_matches_reference({0, 1, 1, 4, 4, 2, 1});
+  expect_matches_reference({0, 67, 2, 32, 16, 24, 2});
+  expect_matches_reference({61, 9, 3, 20, 12, 10, 3, 2});
+  expect_matches_reference({129, 3, 5, 48, 16, 24, 4, 6});
+  expect_matches_reference({63, 130, 1, 12, 4, 22, 5});
+  expect_matches_reference({300, 18, 2, 8, 0, 24, 6});
+}
+
+TEST_F(MlaPrefillGpu, MatchesTheReferenceAtDeepSeekV3sHeads) {
+  expect_matches_reference({190, 17, 2, 128, 64, 128, 7});
+}
+
+TEST_F(MlaPrefillGpu, ChunksOfKeysChangeNoBit) {
+  const Problem p(201, 21, 2, 24, 8, 24, 8, 2);
+  const std::vector<float> whole = run(p);
+  for (uint32_t chunk : {64u, 128u, 192u}) {
+    EXPECT_TRUE(same_bits(run(p, chunk), whole, p.shape.v)) << "chunk " << chunk;
+  }
+}
+
+TEST_F(MlaPrefillGpu, BatchesOfQueriesChangeNoBit) {
+  const Problem p(59, 37, 2, 24, 8, 24, 9);
+  const std::vector<float> whole = run(p);
+  const size_t row = size_t(p.shape.heads) * p.shape.v;
+  for (auto [begin, count] : {std::array{0u, 1u}, {4u, 2u}, {5u, 13u}, {17u, 7u}, {36u, 1u}}) {
+    const std::vector<float> expected(whole.begin() + long(begin * row),
+                                      whole.begin() + long((begin + count) * row));
+    EXPECT_TRUE(same_bits(run(p.rows(begin, count)), expected, p.shape.v)) << begin;
+    EXPECT_TRUE(same_bits(run(p.rows(begin, count), 64), expected, p.shape.v)) << begin;
+  }
+}
+
+// Scores over +-200: most weights underflow, and only differences are ever exponentiated.
+TEST_F(MlaPrefillGpu, SurvivesScoresThatOverflowAnUnshiftedSoftmax) {
+  const Problem p(70, 20, 2, 24, 8, 24, 10, 0, 200.0f);
+  expect_matches_reference(p);
+}
+
+TEST_F(MlaPrefillGpu, EqualScoresGiveTheMeanOfTheValues) {
+  Problem p(0, 96, 1, 4, 4, 2, 11);
+  std::fill(p.q.begin(), p.q.end(), 0.0f);
+  for (size_t i = 0; i < p.kv.size(); ++i) p.kv[i] = float(i / p.shape.kv_row_stride);
+  const std::vector<float> o = run(p);
+  for (uint32_t i = 0; i < 96; ++i) EXPECT_FLOAT_EQ(o[i * 2], float(i) / 2) << i;
+}
+
+TEST_F(MlaPrefillGpu, KeysAfterAQueryAreNoPartOfIt) {
+  Problem p(0, 21, 1, 8, 4, 6, 12);
+  const std::vector<float> clean = run(p);
+  std::fill_n(p.kv.begin() + 13 * p.shape.kv_row_stride, p.shape.kv_row_stride, NAN);
+  p.q[2 * p.shape.q_row_stride] = NAN;
+  const std::vector<float> o = run(p);
+  for (uint32_t i = 0; i < o.size(); ++i) {
+    const uint32_t row = i / 6;
+    if (row == 2 || row >= 13) {
+      EXPECT_TRUE(std::isnan(o[i])) << row;
+    } else {
+      EXPECT_EQ(o[i], clean[i]) << row;
+    }
+  }
+}
+
+TEST_F(MlaPrefillGpu, EmptyProblemsAreDefined) {
+  EXPECT_TRUE(run({5, 0, 2, 8, 4, 6, 1}).empty());
+  EXPECT_TRUE(run({5, 3, 0, 8, 4, 6, 1}).empty());
+  Problem no_keys(0, 3, 1, 8, 4, 6, 1);
+  no_keys.shape.kv_rows = 0;
+  EXPECT_EQ(run(no_keys), std::vector<float>(18, 0.0f));
+  Problem no_dims(0, 3, 1, 0, 0, 6, 1);
+  expect_matches_reference(no_dims);
+}
+
+TEST(MlaPrefillHost, RefusesEveryBrokenRuleByName) {
+  const Caps caps = minimum_caps();
+  const MlaPrefillShape good = MlaPrefillShape::packed(64, 5, 3, 32, 16, 24);
+  const auto refused = [&](const std::function<void(MlaPrefillShape&)>& change) {
+    MlaPrefillShape shape = good;
+    change(shape);
+    const Status status = mla_prefill_check(shape, caps);
+    EXPECT_EQ(status.code(), Errc::kInvalidArgument);
+    return status.message();
+  };
+  EXPECT_TRUE(mla_prefill_check(good, caps).ok());
+  EXPECT_EQ(refused([](auto& s) { s.nope = 30; }),
+            "mla_prefill: nope must be a multiple of 4, got 30");
+  EXPECT_EQ(refused([](auto& s) { s.rope = 14; }),
+            "mla_prefill: rope must be a multiple of 4, got 14");
+  EXPECT_EQ(refused([](auto& s) { s.v = 23; }), "mla_prefill: v must be even, got 23");
+  EXPECT_EQ(refused([](auto& s) { s.v = 1026; }), "mla_prefill: v must be at most 1024, got 1026");
+  EXPECT_EQ(refused([](auto& s) { s.k_pe_stride = 17; }),
+            "mla_prefill: strides of q, kv and k_pe must be even, got 144, 48, 168, 17");
+  EXPECT_EQ(refused([](auto& s) { s.q_head_stride = 46; }),
+            "mla_prefill: q_head_stride must be at least nope + rope, got 46 < 48");
+  EXPECT_EQ(refused([](auto& s) { s.q_row_stride = 142; }),
+            "mla_prefill: q_row_stride must hold all heads, got 142 < 144");
+  EXPECT_EQ(refused([](auto& s) { s.kv_row_stride = 166; }),
+            "mla_prefill: kv_row_stride must be at least heads * (nope + v), got 166 < 168");
+  EXPECT_EQ(refused([](auto& s) { s.k_pe_stride = 14; }),
+            "mla_prefill: k_pe_stride must be at least rope, got 14 < 16");
+  EXPECT_EQ(refused([](auto& s) { s.o_head_stride = 23; }),
+            "mla_prefill: o_head_stride must be at least v, got 23 < 24");
+  EXPECT_EQ(refused([](auto& s) { s.o_row_stride = 71; }),
+            "mla_prefill: o_row_stride must hold all heads, got 71 < 72");
+  EXPECT_EQ(refused([](auto& s) { s.o_row_stride = 1u << 25; }),
+            "mla_prefill: row strides must be at most 16777216, got 33554432");
+  EXPECT_EQ(refused([](auto& s) { s.kv_begin = 32; }),
+            "mla_prefill: kv_begin must be a multiple of 64, got 32");
+  EXPECT_EQ(refused([](auto& s) { s.last = false; }),
+            "mla_prefill: kv_rows must be a multiple of 64 before the last chunk, got 69");
+  EXPECT_EQ(refused([](auto& s) {
+              s.heads = 65536, s.q_head_stride = 48, s.q_row_stride = 48 * 65536;
+              s.kv_row_stride = 56 * 65536, s.o_row_stride = 24 * 65536;
+            }),
+            "mla_prefill: heads must be at most 65535, got 65536");
+  EXPECT_EQ(refused([](auto& s) { s.q_len = 65536; }),
+            "mla_prefill: q_len must be at most 65535, got 65536");
+}
+
+TEST(MlaPrefillHost, ChoiceFitsEverySubgroupSize) {
+  for (uint32_t subgroup : {4u, 8u, 16u, 32u, 64u}) {
+    for (uint32_t v : {2u, 24u, 128u, 512u, 1024u}) {
+      const MlaPrefillConfig config = mla_prefill_choose(
+          MlaPrefillShape::packed(0, 100, 1, 128, 64, v), minimum_caps(subgroup));
+      EXPECT_GE(config.pairs * config.workgroup_size * 2, v);
+      EXPECT_EQ(64 % config.workgroup_size, 0u);
+      EXPECT_GE(config.tile, 1u);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace hadal::test
