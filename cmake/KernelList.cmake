@@ -15,8 +15,6 @@ set(HADAL_KERNELS
     bf16_grouped_gemm
     fp8_grouped_gemm
     embedding
-    bf16_grouped_gemm
-    fp8_grouped_gemm
     moe_permute
     mla_absorb
     fp8_gemm)
