@@ -7,6 +7,7 @@ set(HADAL_KERNELS
     mla_cache_write
     mla_cache_read
     mla_prefill
+    mla_decode
     fp8_quantize
     bf16_gemm
     moe_gate

@@ -1,8 +1,8 @@
 #version 460
 #extension GL_GOOGLE_include_directive : require
-// mla_cache_read: rows begin, begin + 1, ... of one sequence out of the paged cache.
-// One workgroup = one row. Invocation i holds consecutive channels of a group of 128, as the quantiser
-// wants them; the latent is read once for both of its forms.
+// mla_cache_read: rows begin, begin + 1, ... of one sequence out of the paged cache. One workgroup
+// = one row. Invocation i holds consecutive channels of a group of 128, as the quantiser wants
+// them; the latent is read once for both of its forms.
 #include "lib/prelude.glsl"
 #include "layout/kv_page.h"
 #include "layout/mla_cache_read.h"

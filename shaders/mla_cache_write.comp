@@ -1,9 +1,9 @@
 #version 460
 #extension GL_GOOGLE_include_directive : require
-// mla_cache_write: cache[slot] = [rms_norm(y[:rank]) * weight | rope(y[rank:])].
-// One workgroup = one token. Phases: the latent's sum of squares (invocation i takes channels i,
-// i + size, ... ascending, then workgroup_sum); its scaled channels; the rotated pairs. A token without
-// a slot, or with one past the cache, ends before any of them: the condition is uniform.
+// mla_cache_write: cache[slot] = [rms_norm(y[:rank]) * weight | rope(y[rank:])]. One workgroup =
+// one token. Phases: the latent's sum of squares (invocation i takes channels i, i + size, ...
+// ascending, then workgroup_sum); its scaled channels; the rotated pairs. A token without a slot,
+// or with one past the cache, ends before any of them: the condition is uniform.
 #include "lib/prelude.glsl"
 #include "layout/kv_page.h"
 #include "layout/mla_cache_write.h"

@@ -1,8 +1,8 @@
 #version 460
 #extension GL_GOOGLE_include_directive : require
-// mla_prefill: causal attention of one sequence over keys expanded from the latent.
-// One workgroup = one head (x) and TILE consecutive queries (y). It walks the call's keys in blocks of 64
-// from a multiple of 64 up to its last query's position (lib/attention.glsl), carrying the running
+// mla_prefill: causal attention of one sequence over keys expanded from the latent. One workgroup
+// = one head (x) and TILE consecutive queries (y). It walks the call's keys in blocks of 64 from a
+// multiple of 64 up to its last query's position (lib/attention.glsl), carrying the running
 // softmax in registers; between calls the state is in memory, exactly.
 #include "lib/prelude.glsl"
 #include "layout/mla_prefill.h"
@@ -13,6 +13,7 @@ layout(constant_id = kMlaPrefillSpecPairs) const uint PAIRS = 1;
 const uint KEY_BF16 = 0;
 
 #include "lib/attention.glsl"
+#include "lib/attention_result.glsl"
 
 layout(push_constant, scalar) uniform Push { MlaPrefillPush pc; };
 
@@ -40,7 +41,7 @@ void store_state(uint rows, uint64_t state_row[TILE], uint64_t o_row[TILE], Atte
       [[unroll]] for (uint i = 0; i < PAIRS; i++) {
         uint pair = i * gl_WorkGroupSize.x + gl_LocalInvocationID.x;
         vec2 o = state.o[t][i];
-        if (last) o = state.l[t] == 0.0 ? vec2(0.0) : o / state.l[t];
+        if (last) o = attention_normalise(o, state.l[t]);
         if (pair < pc.v / 2) {
           FloatOut(o_row[t] + pair * 8).v = o.x;
           FloatOut(o_row[t] + pair * 8 + 4).v = o.y;
@@ -60,7 +61,8 @@ void main() {
     query_a[t] = pc.q + (uint64_t(row) * pc.q_row_stride + uint64_t(head) * pc.q_head_stride) * 4;
     query_b[t] = query_a[t] + pc.nope * 4;
     state_row[t] = pc.state + (uint64_t(row) * pc.heads + head) * 8;
-    o_row[t] = pc.o + (uint64_t(row) * pc.o_row_stride + uint64_t(head) * pc.o_head_stride) * 4;
+    o_row[t] =
+        pc.o + (uint64_t(row) * pc.o_row_stride + uint64_t(head) * pc.o_head_stride) * 4;
     position[t] = pc.q_begin + row;
   }
   AttentionState state;

@@ -1,8 +1,8 @@
 #version 460
 #extension GL_GOOGLE_include_directive : require
-// rope: rotates pairs of channels in place by table[position].
-// One workgroup = one row x heads_per_group heads; invocations lie along the pairs of a head, so that
-// cos and sin are read once for all the heads. Invocations are independent: right at any subgroup size.
+// rope: rotates pairs of channels in place by table[position]. One workgroup = one row x
+// heads_per_group heads; invocations lie along the pairs of a head, so that cos and sin are read
+// once for all the heads. Invocations are independent: right at any subgroup size.
 #include "lib/prelude.glsl"
 #include "layout/rope.h"
 #include "lib/rope.glsl"

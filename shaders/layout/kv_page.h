@@ -1,6 +1,7 @@
-// The paged KV cache: the one place that knows how a position becomes a row. The cache is an array of
-// rows [latent | rotated key]; a page is kKvPageTokens consecutive rows, and a sequence's block table
-// lists its pages: position p is row table[p / kKvPageTokens] * kKvPageTokens + p % kKvPageTokens.
+// The paged KV cache: the one place that knows how a position becomes a row. The cache is an array
+// of rows [latent | rotated key]; a page is kKvPageTokens consecutive rows, and a sequence's block
+// table lists its pages: position p is row table[p / kKvPageTokens] * kKvPageTokens + p %
+// kKvPageTokens.
 #ifndef HADAL_LAYOUT_KV_PAGE_H_
 #define HADAL_LAYOUT_KV_PAGE_H_
 

@@ -1,12 +1,12 @@
-// One block of 64 keys of an attention row tile, with the running softmax. Needs before the include:
-// TILE (rows: queries or heads), KEYS (keys per invocation: 64 / workgroup size), PAIRS (pairs of value
-// channels per invocation) and KEY_BF16 (1: keys and values are bfloat16).
+// One block of 64 keys of an attention row tile, with the running softmax. Needs before the
+// include: TILE (rows: queries or heads), KEYS (keys per invocation: 64 / workgroup size), PAIRS
+// (pairs of value channels per invocation) and KEY_BF16 (1: keys and values are bfloat16).
 //
-// Phase 1: invocations lie along keys, the rows' queries are uniform; scores end as probabilities in
-// shared memory. Phase 2: invocations lie along value channels, probabilities are uniform. Every sum has
-// one order, whatever the tile: a score over its channels ascending, l and o over the keys ascending,
-// rescaled once per block. So a row's bits depend on its keys' absolute positions only, as long as blocks
-// start at multiples of 64.
+// Phase 1: invocations lie along keys, the rows' queries are uniform; scores end as probabilities
+// in shared memory. Phase 2: invocations lie along value channels, probabilities are uniform.
+// Every sum has one order, whatever the tile: a score over its channels ascending, l and o over
+// the keys ascending, rescaled once per block. So a row's bits depend on its keys' absolute
+// positions only, as long as blocks start at multiples of 64.
 #include "../layout/kv_page.h"
 #extension GL_KHR_shader_subgroup_basic : require
 #extension GL_KHR_shader_subgroup_arithmetic : require
@@ -57,9 +57,10 @@ vec2 attention_value2(uint64_t address) {
   return uintBitsToFloat(uvec2(uint(w), uint(w >> 32)));
 }
 
-// Scores of this invocation's keys i * size + id, unscaled; keys from `last` on repeat the last one.
-void attention_scores(uint64_t query_a[TILE], uint64_t query_b[TILE], AttentionKeys keys, uint dims_a,
-                      uint dims_b, uint last, out float s[TILE][KEYS]) {
+// Scores of this invocation's keys i * size + id, unscaled; keys from `last` on repeat the last
+// one.
+void attention_scores(uint64_t query_a[TILE], uint64_t query_b[TILE], AttentionKeys keys,
+                      uint dims_a, uint dims_b, uint last, out float s[TILE][KEYS]) {
   [[unroll]] for (uint t = 0; t < TILE; t++) {
     [[unroll]] for (uint i = 0; i < KEYS; i++) s[t][i] = 0.0;
   }
@@ -86,8 +87,9 @@ void attention_scores(uint64_t query_a[TILE], uint64_t query_b[TILE], AttentionK
   }
 }
 
-// Scores to probabilities in shared memory: row t sees the first limit[t] keys. m becomes the running
-// maximum, alpha what the sums so far are to be multiplied by. A row that sees nothing is left as it is.
+// Scores to probabilities in shared memory: row t sees the first limit[t] keys. m becomes the
+// running maximum, alpha what the sums so far are to be multiplied by. A row that sees nothing is
+// left as it is.
 void attention_softmax(float s[TILE][KEYS], uint limit[TILE], float scale, inout float m[TILE],
                        out float alpha[TILE]) {
   float top[TILE];
@@ -127,31 +129,30 @@ void attention_softmax(float s[TILE][KEYS], uint limit[TILE], float scale, inout
   attention_sync();
 }
 
-// o += p * value over the keys [begin, end) that row t sees; `masked` false: all rows see all of them.
-void attention_accumulate(uint64_t value[PAIRS], uint value_stride, uint begin, uint end, bool masked,
+// o += p * value for key j, in the rows that see it; `masked` false: all do.
+void attention_accumulate(uint64_t value[PAIRS], uint value_stride, uint j, bool masked,
                           uint limit[TILE], inout AttentionState state) {
-  [[dont_unroll]] for (uint j = begin; j < end; j++) {
-    vec2 v[PAIRS];
+  vec2 v[PAIRS];
+  [[unroll]] for (uint i = 0; i < PAIRS; i++) {
+    v[i] = attention_value2(value[i] + j * value_stride);
+  }
+  [[unroll]] for (uint t = 0; t < TILE; t++) {
+    float p = attention_p[j * TILE + t];
+    bool seen = !masked || j < limit[t];
+    precise float l = state.l[t] + p;
+    state.l[t] = seen ? l : state.l[t];
     [[unroll]] for (uint i = 0; i < PAIRS; i++) {
-      v[i] = attention_value2(value[i] + j * value_stride);
-    }
-    [[unroll]] for (uint t = 0; t < TILE; t++) {
-      float p = attention_p[j * TILE + t];
-      bool seen = !masked || j < limit[t];
-      precise float l = state.l[t] + p;
-      state.l[t] = seen ? l : state.l[t];
-      [[unroll]] for (uint i = 0; i < PAIRS; i++) {
-        vec2 sum = vec2(mac(p, v[i].x, state.o[t][i].x), mac(p, v[i].y, state.o[t][i].y));
-        state.o[t][i] = seen ? sum : state.o[t][i];
-      }
+      vec2 sum = vec2(mac(p, v[i].x, state.o[t][i].x), mac(p, v[i].y, state.o[t][i].y));
+      state.o[t][i] = seen ? sum : state.o[t][i];
     }
   }
 }
 
-// Folds one block into the state. limit: how many of its 64 keys each row sees; at least one row sees
-// one. The value channels are 2 * (i * size + id) of `pairs` pairs; those past the end repeat the last.
-void attention_block(uint64_t query_a[TILE], uint64_t query_b[TILE], AttentionKeys keys, uint dims_a,
-                     uint dims_b, uint pairs, uint limit[TILE], float scale,
+// Folds one block into the state. limit: how many of its 64 keys each row sees; at least one row
+// sees one. The value channels are 2 * (i * size + id) of `pairs` pairs; those past the end repeat
+// the last.
+void attention_block(uint64_t query_a[TILE], uint64_t query_b[TILE], AttentionKeys keys,
+                     uint dims_a, uint dims_b, uint pairs, uint limit[TILE], float scale,
                      inout AttentionState state) {
   uint first = limit[0], last = limit[0];
   [[unroll]] for (uint t = 1; t < TILE; t++) {
@@ -174,8 +175,16 @@ void attention_block(uint64_t query_a[TILE], uint64_t query_b[TILE], AttentionKe
     uint pair = min(i * gl_WorkGroupSize.x + gl_LocalInvocationID.x, pairs - 1);
     value[i] = keys.value + pair * 2 * kElementBytes;
   }
-  attention_accumulate(value, keys.value_stride, 0, first, false, limit, state);
-  attention_accumulate(value, keys.value_stride, first, last, true, limit, state);
+  // Several keys per turn of the loop: a CPU driver moves every accumulator at the back edge.
+  uint j = 0;
+  [[dont_unroll]] for (; j + 4 <= first; j += 4) {
+    [[unroll]] for (uint k = 0; k < 4; k++) {
+      attention_accumulate(value, keys.value_stride, j + k, false, limit, state);
+    }
+  }
+  [[dont_unroll]] for (; j < last; j++) {
+    attention_accumulate(value, keys.value_stride, j, true, limit, state);
+  }
 }
 
 void attention_clear(out AttentionState state) {

@@ -1,0 +1,108 @@
+// mla_decode: attention of single tokens over the paged cache in MLA's absorbed form, per token t
+// and head h, over the keys j < kv_lens[t] of t's sequence, with cache rows [c | k_pe]:
+//   s[j] = (q_latent[t,h] . c[j] + q_pe[t,h] . k_pe[j]) * scale,  o[t,h] = sum_j softmax_j(s) c[j],
+//   lse[t,h] = ln(sum_j exp(s[j])).
+// q_latent is q_nope absorbed through W_UK; o goes through W_UV.
+//
+//   q_latent      float [tokens, heads, rank], strides q_latent_row_stride, q_latent_head_stride
+//   q_pe          float [tokens, heads, rope], strides q_pe_* (it may lie inside the rows of q)
+//   cache         float or bfloat16 [cache_rows, rank + rope], row stride row_stride
+//   block_tables  uint32 [tokens, table_stride]: position p is row table[p / 64] * 64 + p % 64
+//   kv_lens       uint32 [tokens], on the device: 0 to max_kv_len (more is taken as max_kv_len)
+//   o             float [tokens, heads, rank], strides o_row_stride, o_head_stride
+//   lse           float [tokens, heads]; 0: not wanted
+//   scratch       mla_decode_scratch_bytes(shape) bytes, none up to max_kv_len 1,024
+//
+// Requirements: rank a positive multiple of 4, rope and row_stride multiples of 4; cache a multiple
+// of 8, other addresses of 4. kv_len 0 gives o 0 and lse -infinity. Table entries past a token's
+// last page and rows past its end are never read. A page past cache_rows makes its token NaN.
+//
+// Contract: reads the queries, kv_lens, the needed entries and rows (the whole tables and cache are
+// declared), writes o and lse; with more than 1,024 keys two dispatches with a barrier between,
+// through scratch, which is free again when they are done. record() may be called from several
+// threads on different recorders. Determinism: keys are folded ascending in pages of 64, pages in
+// splits of 1,024 at absolute positions, splits left to right; the bits of a token's row depend on
+// that token and its keys only, not on the batch, max_kv_len or the number of dispatches. exp is
+// taken of numbers <= 0 only. Error bound: tests/support/tolerance.h, attention_bound.
+//
+// Source: DeepSeek-V3 technical report (arXiv 2412.19437) 2.1.1, DeepSeek-V2 (arXiv 2405.04434)
+// 2.1.2 for the absorption; FlashMLA; Flash-Decoding for the splits.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "hadal/buffer.h"
+#include "hadal/caps.h"
+#include "hadal/status.h"
+#include "hadal/types.h"
+
+namespace hadal {
+
+class Device;
+class Recorder;
+namespace vk {
+class Pipeline;
+}
+
+struct MlaDecodeShape {
+  uint32_t tokens = 0, heads = 0, rank = 0, rope = 0;
+  uint32_t max_kv_len = 0;  // at most cache_rows
+  uint32_t cache_rows = 0;
+  uint32_t q_latent_row_stride = 0, q_latent_head_stride = 0;  // elements, as all strides
+  uint32_t q_pe_row_stride = 0, q_pe_head_stride = 0;
+  uint32_t row_stride = 0;    // of the cache, at least rank + rope
+  uint32_t table_stride = 0;  // at least ceil(max_kv_len / 64)
+  uint32_t o_row_stride = 0, o_head_stride = 0;
+  float scale =
+      1.0f;  // softmax scale, of the unabsorbed head: (nope + rope)^-0.5 and YaRN's factor
+  ElementType cache_type = ElementType::kF32;
+
+  [[nodiscard]] static MlaDecodeShape packed(uint32_t tokens, uint32_t heads, uint32_t rank,
+                                             uint32_t rope, uint32_t max_kv_len,
+                                             uint32_t cache_rows);
+};
+
+struct MlaDecodeArgs {
+  DeviceAddress q_latent = 0, q_pe = 0, cache = 0, block_tables = 0, kv_lens = 0;
+  DeviceAddress o = 0, lse = 0, scratch = 0;
+};
+
+struct MlaDecodeConfig {
+  uint32_t workgroup_size = 0;  // invocations: 4 to 64, divides 64
+  uint32_t tile = 0;            // heads per workgroup
+  uint32_t pairs = 0;           // pairs of latent channels per invocation
+  uint32_t combine_workgroup_size = 0;
+  ElementType cache_type = ElementType::kF32;
+  bool use_fma = false;
+  [[nodiscard]] std::string to_string() const;
+};
+
+// Ok, or kInvalidArgument naming the rule that `shape` breaks. Pure.
+[[nodiscard]] Status mla_decode_check(const MlaDecodeShape& shape, const Caps& caps);
+// Depends on heads, rank and cache_type only. Pure; requires mla_decode_check to be ok.
+[[nodiscard]] MlaDecodeConfig mla_decode_choose(const MlaDecodeShape& shape, const Caps& caps);
+// Bytes of scratch that record() needs for the shape (4-byte aligned). Grows with tokens, heads,
+// rank and max_kv_len.
+[[nodiscard]] uint64_t mla_decode_scratch_bytes(const MlaDecodeShape& shape);
+
+class MlaDecode {
+ public:
+  // Creates the pipelines, or finds them. Thread-safe.
+  [[nodiscard]] static Result<MlaDecode> create(Device& device, const MlaDecodeConfig& config);
+  // Records one dispatch, or two with a barrier between. Errors: those of check; kInvalidArgument
+  // for a misaligned cache, absent scratch, or a shape that is not the configuration's; kHazard
+  // from the recorder.
+  [[nodiscard]] Status record(Recorder& recorder, const MlaDecodeShape& shape,
+                              const MlaDecodeArgs& args) const;
+
+ private:
+  MlaDecode(const Device& device, const vk::Pipeline* pipeline, const vk::Pipeline* combine,
+            MlaDecodeConfig config);
+  const Device* device_;
+  const vk::Pipeline* pipeline_;
+  const vk::Pipeline* combine_;
+  MlaDecodeConfig config_;
+};
+
+}  // namespace hadal

@@ -1,0 +1,228 @@
+#include "hadal/mla_decode.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "attention_util.h"
+#include "hadal/device.h"
+#include "hadal/recorder.h"
+#include "kernel_util.h"
+#include "layout/kv_page.h"
+#include "layout/mla_decode.h"
+#include "vk/pipeline.h"
+
+namespace hadal {
+namespace {
+
+constexpr uint32_t kMaxStride = 1u << 24;  // the 64 rows of a page stay far from 32 bits
+
+Status error(std::string text) {
+  return {Errc::kInvalidArgument, "mla_decode: " + std::move(text)};
+}
+
+// Length of a row of `heads` parts of `width`, `stride` apart.
+uint64_t row_width(uint32_t heads, uint32_t width, uint32_t stride) {
+  return heads ? uint64_t{heads - 1} * stride + width : 0;
+}
+
+uint32_t splits_of(const MlaDecodeShape& shape) {
+  return ceil_div(shape.max_kv_len, layout::kMlaDecodeSplitKeys);
+}
+
+// One operand [tokens, heads, width]: its strides hold what they must.
+Status check_rows(const char* name, uint32_t heads, uint32_t width, const char* width_name,
+                  uint32_t row_stride, uint32_t head_stride) {
+  if (heads > 1 && head_stride < width) {
+    return error(fmt::format("{}_head_stride must be at least {}, got {} < {}", name, width_name,
+                             head_stride, width));
+  }
+  const uint64_t needed = row_width(heads, width, head_stride);
+  if (row_stride < needed) {
+    return error(
+        fmt::format("{}_row_stride must hold all heads, got {} < {}", name, row_stride, needed));
+  }
+  return {};
+}
+
+}  // namespace
+
+MlaDecodeShape MlaDecodeShape::packed(uint32_t tokens, uint32_t heads, uint32_t rank, uint32_t rope,
+                                      uint32_t max_kv_len, uint32_t cache_rows) {
+  MlaDecodeShape s;
+  s.tokens = tokens, s.heads = heads, s.rank = rank, s.rope = rope;
+  s.max_kv_len = max_kv_len, s.cache_rows = cache_rows;
+  s.q_latent_head_stride = s.o_head_stride = rank;
+  s.q_latent_row_stride = s.o_row_stride = heads * rank;
+  s.q_pe_head_stride = rope, s.q_pe_row_stride = heads * rope;
+  s.row_stride = rank + rope;
+  s.table_stride = ceil_div(max_kv_len, layout::kKvPageTokens);
+  return s;
+}
+
+std::string MlaDecodeConfig::to_string() const {
+  return fmt::format(
+      "mla_decode: portable, {} heads, workgroup {}, {} latent channels, cache {}, {}", tile,
+      workgroup_size, 2 * pairs * workgroup_size, cache_type == ElementType::kF32 ? "f32" : "bf16",
+      use_fma ? "fma" : "mul+add");
+}
+
+Status mla_decode_check(const MlaDecodeShape& s, const Caps& caps) {
+  if (s.rank == 0 || s.rank % 4) {
+    return error(fmt::format("rank must be a positive multiple of 4, got {}", s.rank));
+  }
+  if (s.rank > 1024) return error(fmt::format("rank must be at most 1024, got {}", s.rank));
+  if (s.rope % 4) return error(fmt::format("rope must be a multiple of 4, got {}", s.rope));
+  if (s.row_stride % 4) {
+    return error(fmt::format("row_stride must be a multiple of 4, got {}", s.row_stride));
+  }
+  if (s.row_stride < uint64_t{s.rank} + s.rope) {
+    return error(fmt::format("row_stride must be at least rank + rope, got {} < {}", s.row_stride,
+                             uint64_t{s.rank} + s.rope));
+  }
+  HADAL_TRY(check_rows("q_latent", s.heads, s.rank, "rank", s.q_latent_row_stride,
+                       s.q_latent_head_stride));
+  HADAL_TRY(check_rows("q_pe", s.heads, s.rope, "rope", s.q_pe_row_stride, s.q_pe_head_stride));
+  HADAL_TRY(check_rows("o", s.heads, s.rank, "rank", s.o_row_stride, s.o_head_stride));
+  if (s.row_stride > kMaxStride) {
+    return error(fmt::format("row_stride must be at most {}, got {}", kMaxStride, s.row_stride));
+  }
+  const uint32_t pages = ceil_div(s.max_kv_len, layout::kKvPageTokens);
+  if (s.table_stride < pages) {
+    return error(fmt::format("table_stride must be at least ceil(max_kv_len / 64), got {} < {}",
+                             s.table_stride, pages));
+  }
+  if (s.max_kv_len > s.cache_rows) {
+    return error(fmt::format("max_kv_len must be at most cache_rows, got {} > {}", s.max_kv_len,
+                             s.cache_rows));
+  }
+  if (splits_of(s) > caps.max_workgroup_count[1]) {
+    return error(fmt::format("max_kv_len must be at most {}, got {}",
+                             uint64_t{caps.max_workgroup_count[1]} * layout::kMlaDecodeSplitKeys,
+                             s.max_kv_len));
+  }
+  if (s.heads > caps.max_workgroup_count[0]) {
+    return error(
+        fmt::format("heads must be at most {}, got {}", caps.max_workgroup_count[0], s.heads));
+  }
+  const uint32_t max_tokens = std::min(caps.max_workgroup_count[1], caps.max_workgroup_count[2]);
+  if (s.tokens > max_tokens) {
+    return error(fmt::format("tokens must be at most {}, got {}", max_tokens, s.tokens));
+  }
+  return {};
+}
+
+MlaDecodeConfig mla_decode_choose(const MlaDecodeShape& shape, const Caps& caps) {
+  MlaDecodeConfig config;
+  config.use_fma = caps.use_fma;
+  config.cache_type = shape.cache_type;
+  config.workgroup_size = attention_workgroup_size(caps, shape.rank);
+  config.pairs = ceil_div(shape.rank / 2, config.workgroup_size);
+  // The heads of a tile share every load of the cache.
+  config.tile = attention_tile(config.workgroup_size, config.pairs,
+                               shape.heads <= 4   ? 4
+                               : shape.heads <= 8 ? 8
+                                                  : 16);
+  config.combine_workgroup_size = column_workgroup_size(caps);
+  return config;
+}
+
+uint64_t mla_decode_scratch_bytes(const MlaDecodeShape& shape) {
+  const uint64_t splits = splits_of(shape);
+  return splits <= 1 ? 0 : shape.tokens * splits * shape.heads * (shape.rank + 2) * 4;
+}
+
+MlaDecode::MlaDecode(const Device& device, const vk::Pipeline* pipeline,
+                     const vk::Pipeline* combine, MlaDecodeConfig config)
+    : device_(&device), pipeline_(pipeline), combine_(combine), config_(std::move(config)) {}
+
+Result<MlaDecode> MlaDecode::create(Device& device, const MlaDecodeConfig& config) {
+  HADAL_ASSIGN(const vk::Pipeline* pipeline,
+               vk::Pipeline::get(
+                   device, "mla_decode", config.workgroup_size,
+                   {{layout::kSpecUseFma, config.use_fma},
+                    {layout::kMlaDecodeSpecTile, config.tile},
+                    {layout::kMlaDecodeSpecKeys, layout::kKvPageTokens / config.workgroup_size},
+                    {layout::kMlaDecodeSpecPairs, config.pairs},
+                    {layout::kMlaDecodeSpecBf16, config.cache_type == ElementType::kBf16}},
+                   sizeof(layout::MlaDecodePush)));
+  HADAL_ASSIGN(
+      const vk::Pipeline* combine,
+      vk::Pipeline::get(device, "mla_decode_combine", config.combine_workgroup_size,
+                        {{layout::kSpecUseFma, config.use_fma}}, sizeof(layout::MlaDecodePush)));
+  return MlaDecode(device, pipeline, combine, config);
+}
+
+Status MlaDecode::record(Recorder& recorder, const MlaDecodeShape& s,
+                         const MlaDecodeArgs& args) const {
+  HADAL_TRY(mla_decode_check(s, device_->caps()));
+  if (s.cache_type != config_.cache_type) return error("cache_type must be the configuration's");
+  if (s.rank / 2 > config_.pairs * config_.workgroup_size) {
+    return error(fmt::format("rank must be at most the configuration's {}, got {}",
+                             2 * config_.pairs * config_.workgroup_size, s.rank));
+  }
+  if (args.cache % 8) {
+    return error(fmt::format("cache must be 8-byte aligned, got {:#x}", args.cache));
+  }
+  const uint32_t splits = splits_of(s);
+  if (splits > 1 && args.scratch == 0) {
+    return error(fmt::format("scratch must be given, {} bytes", mla_decode_scratch_bytes(s)));
+  }
+  if (s.tokens == 0 || s.heads == 0) return {};
+
+  const uint64_t partials = splits > 1 ? uint64_t{s.tokens} * splits * s.heads : 0;
+  layout::MlaDecodePush push{};
+  push.q_latent = args.q_latent, push.q_pe = args.q_pe, push.cache = args.cache;
+  push.block_tables = args.block_tables, push.kv_lens = args.kv_lens;
+  push.o = args.o, push.lse = args.lse;
+  push.partial_ml = splits > 1 ? args.scratch : 0;
+  push.partial_o = splits > 1 ? args.scratch + partials * 8 : 0;
+  push.heads = s.heads, push.rank = s.rank, push.rope = s.rope;
+  push.q_latent_row_stride = s.q_latent_row_stride;
+  push.q_latent_head_stride = s.q_latent_head_stride;
+  push.q_pe_row_stride = s.q_pe_row_stride, push.q_pe_head_stride = s.q_pe_head_stride;
+  push.row_stride = s.row_stride, push.table_stride = s.table_stride;
+  push.o_row_stride = s.o_row_stride, push.o_head_stride = s.o_head_stride;
+  push.max_kv_len = s.max_kv_len, push.cache_rows = s.cache_rows;
+  push.scale = s.scale;
+
+  const auto rows = [&](DeviceAddress address, uint32_t width, uint32_t row_stride,
+                        uint32_t head_stride) {
+    return DeviceRange{
+        address, strided_bytes(s.tokens, row_width(s.heads, width, head_stride), row_stride, 4)};
+  };
+  const DeviceRange kv_lens{args.kv_lens, uint64_t{s.tokens} * 4};
+  const DeviceRange scratch{args.scratch, mla_decode_scratch_bytes(s)};
+  const DeviceRange reads[] = {
+      rows(args.q_latent, s.rank, s.q_latent_row_stride, s.q_latent_head_stride),
+      rows(args.q_pe, s.rope, s.q_pe_row_stride, s.q_pe_head_stride),
+      {args.cache, strided_bytes(s.cache_rows, uint64_t{s.rank} + s.rope, s.row_stride,
+                                 element_bytes(s.cache_type))},
+      {args.block_tables,
+       strided_bytes(s.tokens, ceil_div(s.max_kv_len, layout::kKvPageTokens), s.table_stride, 4)},
+      kv_lens};
+  const DeviceRange results[] = {rows(args.o, s.rank, s.o_row_stride, s.o_head_stride),
+                                 {args.lse, args.lse ? uint64_t{s.tokens} * s.heads * 4 : 0}};
+  Recorder::Dispatch dispatch;
+  dispatch.pipeline = pipeline_;
+  dispatch.label = "mla_decode";
+  dispatch.push = push_bytes(push);
+  dispatch.groups = {ceil_div(s.heads, config_.tile), std::max(splits, 1u), s.tokens};
+  dispatch.reads = reads;
+  if (splits <= 1) {
+    dispatch.writes = results;
+    return recorder.dispatch(dispatch);
+  }
+  dispatch.writes = {&scratch, 1};
+  HADAL_TRY(recorder.dispatch(dispatch));
+  recorder.barrier();
+  const DeviceRange combine_reads[] = {scratch, kv_lens};
+  dispatch.pipeline = combine_;
+  dispatch.label = "mla_decode_combine";
+  dispatch.groups = {s.heads, s.tokens, 1};
+  dispatch.reads = combine_reads;
+  dispatch.writes = results;
+  return recorder.dispatch(dispatch);
+}
+
+}  // namespace hadal

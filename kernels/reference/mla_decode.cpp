@@ -1,0 +1,40 @@
+#include "hadal/reference/mla_decode.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace hadal::reference {
+
+AttentionResult mla_decode(const MlaDecodeShape& s, const MlaDecodeInputs& in) {
+  AttentionResult result;
+  const size_t width = size_t(s.rank) + s.rope;
+  for (uint32_t t = 0; t < s.tokens; ++t) {
+    const uint32_t keys = std::min(in.kv_lens[t], s.max_kv_len);
+    std::vector<float> rows;  // the sequence's keys, dense
+    for (uint32_t j = 0; j < keys; ++j) {
+      const size_t page = in.block_tables[size_t(t) * s.table_stride + j / 64];
+      const float* row = in.cache + (page * 64 + j % 64) * s.row_stride;
+      rows.insert(rows.end(), row, row + width);
+    }
+    for (uint32_t h = 0; h < s.heads; ++h) {
+      const float* q_latent =
+          in.q_latent + size_t(t) * s.q_latent_row_stride + size_t(h) * s.q_latent_head_stride;
+      const float* q_pe = in.q_pe + size_t(t) * s.q_pe_row_stride + size_t(h) * s.q_pe_head_stride;
+      std::vector<double> scores(keys), magnitudes(keys);
+      for (uint32_t j = 0; j < keys; ++j) {
+        double sum = 0.0, magnitude = 0.0;
+        for (uint32_t c = 0; c < width; ++c) {
+          const double q = double(c < s.rank ? q_latent[c] : q_pe[c - s.rank]);
+          const double term = q * double(rows[j * width + c]);
+          sum += term, magnitude += std::fabs(term);
+        }
+        scores[j] = sum * double(s.scale);
+        magnitudes[j] = magnitude * std::fabs(double(s.scale));
+      }
+      result.add_row(scores, magnitudes, rows.data(), width, s.rank);
+    }
+  }
+  return result;
+}
+
+}  // namespace hadal::reference

@@ -1,0 +1,46 @@
+// Everything that kernels/mla_decode.cpp, shaders/mla_decode.comp and mla_decode_combine.comp know.
+#ifndef HADAL_LAYOUT_MLA_DECODE_H_
+#define HADAL_LAYOUT_MLA_DECODE_H_
+
+#include "interop.h"
+
+HADAL_LAYOUT_BEGIN
+
+HADAL_CONST(kMlaDecodeSpecTile, 10);   // heads per workgroup
+HADAL_CONST(kMlaDecodeSpecKeys, 11);   // keys per invocation: 64 / workgroup size
+HADAL_CONST(kMlaDecodeSpecPairs, 12);  // pairs of latent channels per invocation
+HADAL_CONST(kMlaDecodeSpecBf16, 13);   // 1: the cache is bfloat16
+
+// A split's keys, at absolute multiples: part of the bits, so never a tuning parameter.
+HADAL_CONST(kMlaDecodeSplitKeys, 1024);
+
+struct MlaDecodePush {
+  uint64_t q_latent;      // [tokens, heads, rank] float
+  uint64_t q_pe;          // [tokens, heads, rope] float
+  uint64_t cache;         // [cache_rows, rank + rope] float or bfloat16
+  uint64_t block_tables;  // [tokens, table_stride] uint
+  uint64_t kv_lens;       // [tokens] uint
+  uint64_t o;             // [tokens, heads, rank] float
+  uint64_t lse;           // [tokens, heads] float, or 0
+  uint64_t partial_ml;    // [tokens, splits, heads, 2] float, or 0 when there is one split
+  uint64_t partial_o;     // [tokens, splits, heads, rank] float
+  uint heads;
+  uint rank;
+  uint rope;
+  uint q_latent_row_stride;  // elements, as all strides
+  uint q_latent_head_stride;
+  uint q_pe_row_stride;
+  uint q_pe_head_stride;
+  uint row_stride;
+  uint table_stride;
+  uint o_row_stride;
+  uint o_head_stride;
+  uint max_kv_len;
+  uint cache_rows;
+  float scale;
+};
+HADAL_CHECK_SIZE(MlaDecodePush, 128);
+
+HADAL_LAYOUT_END
+
+#endif  // HADAL_LAYOUT_MLA_DECODE_H_
