@@ -1,9 +1,10 @@
-#include <Eigen/Core>
-#include <cmath>
+#include <algorithm>
+#include <numeric>
 
 #include "hadal/reference/formats.h"
 #include "hadal/reference/mla_absorb.h"
 #include "hadal/reference/mla_cache_write.h"
+#include "hadal/reference/mla_decode.h"
 #include "hadal/reference/mla_prefill.h"
 #include "layer.h"
 #include "ops.h"
@@ -12,7 +13,6 @@ namespace hadal::model::reference {
 namespace {
 
 namespace ref = ::hadal::reference;
-using MatrixD = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 
 // Columns begin.. of x.
 Matrix columns(const Matrix& x, uint32_t begin, uint32_t count) {
@@ -21,31 +21,6 @@ Matrix columns(const Matrix& x, uint32_t begin, uint32_t count) {
     for (uint32_t c = 0; c < count; ++c) part.row(i)[c] = x.row(i)[begin + c];
   }
   return part;
-}
-
-MatrixD widened(const Matrix& x, uint32_t begin, uint32_t count) {
-  MatrixD part(x.rows, count);
-  for (uint32_t i = 0; i < x.rows; ++i) {
-    for (uint32_t c = 0; c < count; ++c) part(i, c) = double(x.row(i)[begin + c]);
-  }
-  return part;
-}
-
-void store(const MatrixD& values, Matrix& x, uint32_t begin) {
-  for (uint32_t i = 0; i < x.rows; ++i) {
-    for (uint32_t c = 0; c < values.cols(); ++c) x.row(i)[begin + c] = float(values(i, c));
-  }
-}
-
-// Causal: query i sees keys 0 to past + i.
-void softmax_rows(MatrixD& scores, uint32_t past) {
-  for (Eigen::Index i = 0; i < scores.rows(); ++i) {
-    const Eigen::Index visible = past + i + 1;
-    auto row = scores.row(i).head(visible);
-    row = (row.array() - row.maxCoeff()).exp().matrix().eval();
-    row /= row.sum();
-    scores.row(i).tail(scores.cols() - visible).setZero();
-  }
 }
 
 // New rows of the cache: [norm(latent) | rope(key)].
@@ -113,20 +88,27 @@ Matrix absorb(const LayerWeights& layer, const ModelConfig& c, const Matrix& x,
 }
 
 // Attention with the cache rows themselves as keys and their latents as values: [T, heads * rank].
+// Every row of the query is one sequence of a decode batch over the same pages.
 Matrix attend_latent(const ModelConfig& c, const Matrix& q_latent, const Matrix& query,
                      const Matrix& cache, uint32_t past) {
-  const uint32_t rank = c.kv_lora_rank, rope = c.qk_rope_head_dim;
-  const MatrixD latent = widened(cache, 0, rank), key = widened(cache, rank, rope);
-  Matrix output(query.rows, c.num_attention_heads * rank);
-  for (uint32_t h = 0; h < c.num_attention_heads; ++h) {
-    const uint32_t q_rope = h * c.qk_head_dim() + c.qk_nope_head_dim;
-    MatrixD scores = widened(q_latent, h * rank, rank) * latent.transpose();
-    scores += widened(query, q_rope, rope) * key.transpose();
-    scores *= double(float(c.softmax_scale()));
-    softmax_rows(scores, past);
-    store(scores * latent, output, h * rank);
-  }
-  return output;
+  MlaDecodeShape shape;
+  shape.tokens = query.rows, shape.heads = c.num_attention_heads;
+  shape.rank = c.kv_lora_rank, shape.rope = c.qk_rope_head_dim;
+  shape.max_kv_len = shape.cache_rows = cache.rows;
+  shape.q_latent_row_stride = q_latent.columns, shape.q_latent_head_stride = c.kv_lora_rank;
+  shape.q_pe_row_stride = query.columns, shape.q_pe_head_stride = c.qk_head_dim();
+  shape.row_stride = cache.columns;
+  shape.table_stride = 0;  // one table for all
+  shape.scale = float(c.softmax_scale());
+  std::vector<uint32_t> pages(cache.rows / 64 + 1), kv_lens(query.rows);
+  std::iota(pages.begin(), pages.end(), 0u);
+  std::iota(kv_lens.begin(), kv_lens.end(), past + 1);
+  ref::MlaDecodeInputs inputs;
+  inputs.q_latent = q_latent.data.data();
+  inputs.q_pe = query.data.data() + c.qk_nope_head_dim;
+  inputs.cache = cache.data.data();
+  inputs.block_tables = pages.data(), inputs.kv_lens = kv_lens.data();
+  return rounded(query.rows, shape.heads * shape.rank, ref::mla_decode(shape, inputs).value);
 }
 
 // q'_h = q_nope_h W_UK_h; o_h = W_UV_h sum_t p_t latent_t.
