@@ -1,8 +1,11 @@
-#include <Eigen/Core>
-#include <cmath>
+#include <algorithm>
+#include <numeric>
 
 #include "hadal/reference/formats.h"
+#include "hadal/reference/mla_absorb.h"
 #include "hadal/reference/mla_cache_write.h"
+#include "hadal/reference/mla_decode.h"
+#include "hadal/reference/mla_prefill.h"
 #include "layer.h"
 #include "ops.h"
 
@@ -10,8 +13,6 @@ namespace hadal::model::reference {
 namespace {
 
 namespace ref = ::hadal::reference;
-using MatrixD = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
-using MapD = Eigen::Map<const MatrixD>;
 
 // Columns begin.. of x.
 Matrix columns(const Matrix& x, uint32_t begin, uint32_t count) {
@@ -20,35 +21,6 @@ Matrix columns(const Matrix& x, uint32_t begin, uint32_t count) {
     for (uint32_t c = 0; c < count; ++c) part.row(i)[c] = x.row(i)[begin + c];
   }
   return part;
-}
-
-MatrixD widened(const Matrix& x, uint32_t begin, uint32_t count) {
-  MatrixD part(x.rows, count);
-  for (uint32_t i = 0; i < x.rows; ++i) {
-    for (uint32_t c = 0; c < count; ++c) part(i, c) = double(x.row(i)[begin + c]);
-  }
-  return part;
-}
-
-void store(const MatrixD& values, Matrix& x, uint32_t begin) {
-  for (uint32_t i = 0; i < x.rows; ++i) {
-    for (uint32_t c = 0; c < values.cols(); ++c) x.row(i)[begin + c] = float(values(i, c));
-  }
-}
-
-MatrixD to_float(const MatrixD& x) {
-  return x.cast<float>().cast<double>();
-}
-
-// Causal: query i sees keys 0 to past + i.
-void softmax_rows(MatrixD& scores, uint32_t past) {
-  for (Eigen::Index i = 0; i < scores.rows(); ++i) {
-    const Eigen::Index visible = past + i + 1;
-    auto row = scores.row(i).head(visible);
-    row = (row.array() - row.maxCoeff()).exp().matrix().eval();
-    row /= row.sum();
-    scores.row(i).tail(scores.cols() - visible).setZero();
-  }
 }
 
 // New rows of the cache: [norm(latent) | rope(key)].
@@ -74,45 +46,77 @@ Matrix new_cache_rows(const LayerWeights& layer, const ModelConfig& c, const Mat
 // k_h = [latent W_UK_h | key], v_h = latent W_UV_h.
 Matrix attend_unabsorbed(const LayerWeights& layer, const ModelConfig& c, const Matrix& query,
                          const Matrix& cache, uint32_t past, const ReferenceOptions& options) {
-  const uint32_t nope = c.qk_nope_head_dim, rope_dim = c.qk_rope_head_dim, v = c.v_head_dim;
   const Matrix kv = linear(columns(cache, 0, c.kv_lora_rank), layer.kv_b, c, options);
-  const MatrixD key_rope = widened(cache, c.kv_lora_rank, rope_dim);
-  Matrix context(query.rows, c.num_attention_heads * v);
-  for (uint32_t h = 0; h < c.num_attention_heads; ++h) {
-    const MatrixD q_nope = widened(query, h * c.qk_head_dim(), nope);
-    const MatrixD q_rope = widened(query, h * c.qk_head_dim() + nope, rope_dim);
-    const MatrixD k_nope = widened(kv, h * (nope + v), nope);
-    MatrixD scores = q_nope * k_nope.transpose();
-    scores += q_rope * key_rope.transpose();
-    scores *= c.softmax_scale();
-    softmax_rows(scores, past);
-    store(scores * widened(kv, h * (nope + v) + nope, v), context, h * v);
+  const Matrix key = columns(cache, c.kv_lora_rank, c.qk_rope_head_dim);
+  MlaPrefillShape shape;
+  shape.q_begin = past, shape.q_len = query.rows, shape.kv_rows = cache.rows;
+  shape.heads = c.num_attention_heads;
+  shape.nope = c.qk_nope_head_dim, shape.rope = c.qk_rope_head_dim, shape.v = c.v_head_dim;
+  shape.q_row_stride = query.columns, shape.q_head_stride = c.qk_head_dim();
+  shape.kv_row_stride = kv.columns, shape.k_pe_stride = key.columns;
+  shape.scale = float(c.softmax_scale());
+  const ref::MlaPrefillInputs inputs{query.data.data(), kv.data.data(), key.data.data()};
+  return rounded(query.rows, shape.heads * shape.v, ref::mla_prefill(shape, inputs).value);
+}
+
+// One side of the absorption: q'_h = x_h W_UK_h, or o_h = W_UV_h x_h. A head of x is the first
+// channels of every `head_stride`.
+Matrix absorb(const LayerWeights& layer, const ModelConfig& c, const Matrix& x,
+              MlaAbsorbDirection direction, uint32_t head_stride) {
+  MlaAbsorbShape shape;
+  shape.tokens = x.rows, shape.heads = c.num_attention_heads;
+  shape.nope = c.qk_nope_head_dim, shape.v = c.v_head_dim, shape.rank = c.kv_lora_rank;
+  shape.direction = direction;
+  shape.w_stride = c.kv_lora_rank;
+  shape.in_token_stride = x.columns, shape.in_head_stride = head_stride;
+  ref::MlaAbsorbInputs inputs;
+  inputs.in = x.data.data();
+  const TensorView& weight = *layer.kv_b.weight;
+  std::vector<uint16_t> bf16;
+  std::vector<float> scales;
+  if (layer.kv_b.scale != nullptr) {
+    shape.weight_type = MlaAbsorbWeight::kE4m3;
+    shape.w_scale_stride = ceil_div(c.kv_lora_rank, kFp8BlockElems);
+    scales = copy_as<float>(layer.kv_b.scale->bytes);
+    inputs.w = codes(weight), inputs.w_scale = scales.data();
+  } else {
+    shape.weight_type = MlaAbsorbWeight::kBf16;
+    bf16 = copy_as<uint16_t>(weight.bytes);
+    inputs.w_bf16 = bf16.data();
   }
-  return context;
+  return rounded(x.rows, shape.heads * shape.out_width(), ref::mla_absorb(shape, inputs).value);
+}
+
+// Attention with the cache rows themselves as keys and their latents as values: [T, heads * rank].
+// Every row of the query is one sequence of a decode batch over the same pages.
+Matrix attend_latent(const ModelConfig& c, const Matrix& q_latent, const Matrix& query,
+                     const Matrix& cache, uint32_t past) {
+  MlaDecodeShape shape;
+  shape.tokens = query.rows, shape.heads = c.num_attention_heads;
+  shape.rank = c.kv_lora_rank, shape.rope = c.qk_rope_head_dim;
+  shape.max_kv_len = shape.cache_rows = cache.rows;
+  shape.q_latent_row_stride = q_latent.columns, shape.q_latent_head_stride = c.kv_lora_rank;
+  shape.q_pe_row_stride = query.columns, shape.q_pe_head_stride = c.qk_head_dim();
+  shape.row_stride = cache.columns;
+  shape.table_stride = 0;  // one table for all
+  shape.scale = float(c.softmax_scale());
+  std::vector<uint32_t> pages(cache.rows / 64 + 1), kv_lens(query.rows);
+  std::iota(pages.begin(), pages.end(), 0u);
+  std::iota(kv_lens.begin(), kv_lens.end(), past + 1);
+  ref::MlaDecodeInputs inputs;
+  inputs.q_latent = q_latent.data.data();
+  inputs.q_pe = query.data.data() + c.qk_nope_head_dim;
+  inputs.cache = cache.data.data();
+  inputs.block_tables = pages.data(), inputs.kv_lens = kv_lens.data();
+  return rounded(query.rows, shape.heads * shape.rank, ref::mla_decode(shape, inputs).value);
 }
 
 // q'_h = q_nope_h W_UK_h; o_h = W_UV_h sum_t p_t latent_t.
 Matrix attend_absorbed(const LayerWeights& layer, const ModelConfig& c, const Matrix& query,
                        const Matrix& cache, uint32_t past) {
-  const uint32_t nope = c.qk_nope_head_dim, rope_dim = c.qk_rope_head_dim, v = c.v_head_dim;
-  const MatrixD latent = widened(cache, 0, c.kv_lora_rank);
-  const MatrixD key_rope = widened(cache, c.kv_lora_rank, rope_dim);
-  Matrix context(query.rows, c.num_attention_heads * v);
-  for (uint32_t h = 0; h < c.num_attention_heads; ++h) {
-    const std::vector<double> w = dequantise_rows(layer.kv_b, h * (nope + v), nope + v);
-    const MapD w_uk(w.data(), nope, c.kv_lora_rank);
-    const MapD w_uv(w.data() + size_t{nope} * c.kv_lora_rank, v, c.kv_lora_rank);
-    const MatrixD q_nope = widened(query, h * c.qk_head_dim(), nope);
-    const MatrixD q_rope = widened(query, h * c.qk_head_dim() + nope, rope_dim);
-    const MatrixD q_latent = to_float(q_nope * w_uk);
-    MatrixD scores = q_latent * latent.transpose();
-    scores += q_rope * key_rope.transpose();
-    scores *= c.softmax_scale();
-    softmax_rows(scores, past);
-    const MatrixD o_latent = to_float(scores * latent);
-    store(o_latent * w_uv.transpose(), context, h * v);
-  }
-  return context;
+  const Matrix q_latent = absorb(layer, c, query, MlaAbsorbDirection::kQuery, c.qk_head_dim());
+  const Matrix o_latent = attend_latent(c, q_latent, query, cache, past);
+  return absorb(layer, c, o_latent, MlaAbsorbDirection::kValue, c.kv_lora_rank);
 }
 
 }  // namespace

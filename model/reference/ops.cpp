@@ -2,7 +2,6 @@
 
 #include <Eigen/Core>
 #include <algorithm>
-#include <cstring>
 #include <numeric>
 
 #include "hadal/reference/bf16_gemm.h"
@@ -18,18 +17,6 @@ namespace hadal::model::reference {
 namespace {
 
 namespace ref = ::hadal::reference;
-
-// Bytes of a mapped file may lie at any address.
-template <class T>
-std::vector<T> copy_as(std::span<const std::byte> bytes) {
-  std::vector<T> values(bytes.size() / sizeof(T));
-  std::memcpy(values.data(), bytes.data(), bytes.size());
-  return values;
-}
-
-const uint8_t* codes(const TensorView& tensor) {
-  return reinterpret_cast<const uint8_t*>(tensor.bytes.data());
-}
 
 Matrix fp8_linear(const Matrix& x, const Linear& weight, ScaleFormat format) {
   const ref::QuantizedRows a =

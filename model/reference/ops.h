@@ -2,7 +2,9 @@
 // rounded to float once.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <span>
 #include <vector>
 
@@ -11,6 +13,18 @@
 #include "weights.h"
 
 namespace hadal::model::reference {
+
+// Bytes of a mapped file may lie at any address.
+template <class T>
+std::vector<T> copy_as(std::span<const std::byte> bytes) {
+  std::vector<T> values(bytes.size() / sizeof(T));
+  std::memcpy(values.data(), bytes.data(), bytes.size());
+  return values;
+}
+
+inline const uint8_t* codes(const TensorView& tensor) {
+  return reinterpret_cast<const uint8_t*>(tensor.bytes.data());
+}
 
 // The result of a reference, [rows, columns], as the operation's output.
 [[nodiscard]] Matrix rounded(uint32_t rows, uint32_t columns, std::span<const double> values);
