@@ -20,18 +20,6 @@ set(HADAL_KERNELS
     moe_gate
     moe_permute
     sample)
-    mla_decode
-    fp8_quantize
-    bf16_gemm
-    moe_gate
-    rms_norm
-    swiglu
-    bf16_grouped_gemm
-    fp8_grouped_gemm
-    embedding
-    moe_permute
-    mla_absorb
-    fp8_gemm)
 
 foreach(kernel IN LISTS HADAL_KERNELS)
   foreach(file IN ITEMS

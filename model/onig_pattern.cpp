@@ -25,8 +25,10 @@ constexpr std::array<std::string_view, 12> kScripts = {
     "Han",   "Hiragana", "Katakana", "Hangul", "Latin",    "Cyrillic",
     "Greek", "Arabic",   "Hebrew",   "Thai",   "Armenian", "Devanagari"};
 
-// Oniguruma's word characters.
+// Oniguruma's word characters in a class; outside of one it has a table of its own for Latin-1,
+// where superscript digits and fractions are word characters too.
 constexpr std::string_view kWord = R"(\p{Alphabetic}\p{M}\p{Nd}\p{Pc})";
+constexpr std::string_view kWordLatin1 = R"(\x{b2}\x{b3}\x{b9}\x{bc}-\x{be})";
 
 bool is_ascii_alnum(char c) {
   return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
@@ -177,12 +179,12 @@ class Translator {
         pos_ += 2;
         return {};
       case 'w':
-        out_ += in_class ? std::string(kWord) : fmt::format("[{}]", kWord);
+        out_ += in_class ? std::string(kWord) : fmt::format("[{}{}]", kWord, kWordLatin1);
         pos_ += 2;
         return {};
       case 'W':
         if (in_class) return refuse("'\\W' in a class");
-        out_ += fmt::format("[^{}]", kWord);
+        out_ += fmt::format("[^{}{}]", kWord, kWordLatin1);
         pos_ += 2;
         return {};
       case 'd':

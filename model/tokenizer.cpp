@@ -217,16 +217,15 @@ Status Tokenizer::Impl::build_added(const TokenizerSpec& spec) {
 }
 
 Status Tokenizer::Impl::build_special(const TokenizerSpec& spec) {
-  for (const bool front : {true, false}) {
-    for (const std::string& name : front ? spec.prefix : spec.suffix) {
-      const auto id = find(name);
-      if (!id) {
-        return malformed("tokens of post_processor must be in the vocabulary",
-                         fmt::format("{:?}", name));
+  for (const std::vector<uint32_t>* list : {&spec.prefix, &spec.suffix}) {
+    for (const uint32_t id : *list) {
+      if (!token_at(id).ok()) {
+        return malformed("ids of post_processor must be in the vocabulary", std::to_string(id));
       }
-      (front ? prefix : suffix).push_back(*id);
     }
   }
+  prefix = spec.prefix;
+  suffix = spec.suffix;
   if (spec.bos_token) bos = find(*spec.bos_token);
   if (spec.eos_token) eos = find(*spec.eos_token);
   if ((spec.add_bos_token && !bos) || (spec.add_eos_token && !eos)) {

@@ -298,17 +298,15 @@ Status Reader::template_processing(const json& step, TokenizerSpec& spec) const 
     if (!token.is_object() || !member(token, "id").is_string()) {
       return bad_value("post_processor.single must hold Sequence and SpecialToken", piece);
     }
+    const std::string name = token["id"].get<std::string>();
     const json& table = member(step, "special_tokens");
-    const json& entry = table.is_object()
-                            ? member(table, token["id"].get_ref<const std::string&>().c_str())
-                            : table;
-    const json& names = entry.is_object() ? member(entry, "tokens") : entry;
-    if (!names.is_array()) {
+    const json& entry = table.is_object() ? member(table, name.c_str()) : table;
+    const json& ids = entry.is_object() ? member(entry, "ids") : entry;
+    if (!ids.is_array()) {
       return bad_value("post_processor.special_tokens must describe each SpecialToken", token);
     }
-    for (const json& name : names) {
-      if (!name.is_string()) return bad_value("post_processor's tokens must be strings", name);
-      (after_text ? spec.suffix : spec.prefix).push_back(name.get<std::string>());
+    for (const json& value : ids) {
+      HADAL_TRY(id(value, name, &(after_text ? spec.suffix : spec.prefix).emplace_back()));
     }
   }
   if (!after_text) return unsupported("post_processor.single must hold one Sequence", single);

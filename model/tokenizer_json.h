@@ -30,7 +30,7 @@ struct TokenizerSpec {
   bool needs_all_bytes = false;  // says how to encode an unknown character: fine if there is none
   std::vector<AddedToken> added_tokens;
   PreTokenizerSpec pre_tokenizer;
-  std::vector<std::string> prefix, suffix;  // special tokens of the post-processor's template
+  std::vector<uint32_t> prefix, suffix;  // special tokens of the post-processor's template
   std::optional<std::string> bos_token, eos_token;
   bool add_bos_token = false, add_eos_token = false;
 };
