@@ -1,8 +1,8 @@
 #version 460
 #extension GL_GOOGLE_include_directive : require
 // mla_cache_write: cache[slot] = [rms_norm(y[:rank]) * weight | rope(y[rank:])]. One workgroup =
-// one token. Phases: the latent's sum of squares (invocation i takes channels i, i + size, ...
-// ascending, then workgroup_sum); its scaled channels, group by group of 128 as the quantiser wants
+// one token. Phases: the latent's sum of squares (row_sum: an order that no workgroup size changes);
+// its scaled channels, group by group of 128 as the quantiser wants
 // them, rounded through e4m3 when asked; the rotated pairs. A token without a slot, or with one past
 // the cache, ends before any of them: the condition is uniform.
 #include "lib/prelude.glsl"
@@ -33,12 +33,16 @@ void main() {
   uint64_t y = pc.y + uint64_t(token) * pc.y_stride * 4;
   uint64_t row = pc.cache + uint64_t(slot) * pc.row_stride * (CACHE_BF16 != 0 ? 2 : 4);
 
-  precise float sum = 0.0;
-  for (uint c = gl_LocalInvocationID.x; c < pc.rank; c += gl_WorkGroupSize.x) {
-    float x = FloatIn(y + c * 4).v;
-    sum = mac(x, x, sum);
+  float squares[ROW_CHAINS];
+  [[unroll]] for (uint j = 0; j < ROW_CHAINS; j++) squares[j] = 0.0;
+  [[dont_unroll]] for (uint group = 0; group < pc.rank; group += kFp8Block) {
+    uint begin = group + quantize_lane_begin();
+    [[unroll]] for (uint i = 0; i < QUANTIZE_ELEMS; i++) {
+      float x = begin + i < pc.rank ? FloatIn(y + (begin + i) * 4).v : 0.0;
+      squares[i / 4] = mac(x, x, squares[i / 4]);
+    }
   }
-  precise float mean = workgroup_sum(sum) * pc.inverse_rank;
+  precise float mean = row_sum(squares) * pc.inverse_rank;
   precise float shifted = mean + pc.eps;
   float scale = inversesqrt(shifted);
   [[dont_unroll]] for (uint group = 0; group < pc.rank; group += kFp8Block) {

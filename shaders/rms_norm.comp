@@ -2,7 +2,7 @@
 #extension GL_GOOGLE_include_directive : require
 // rms_norm: h = x (+ residual); y = h / sqrt(mean(h^2) + eps) * weight, stored as float and/or
 // quantised by lib/quantize.glsl. One workgroup = one row, walked twice in groups of 128: the squares are
-// summed (each invocation its channels ascending, then workgroup_sum), then h is read again (the sum
+// summed (row_sum: an order that no workgroup size changes), then h is read again (the sum
 // h = x + residual rounds the same), which keeps rows of any length out of registers. h is stored in
 // the second walk, by the invocation that reads the channel, so that h may overwrite x or residual.
 #include "lib/prelude.glsl"
@@ -35,12 +35,15 @@ void main() {
   bool add = (flags & kRmsNormFlagResidual) != 0;
   float h[QUANTIZE_ELEMS];
 
-  float squares = 0.0;
+  float squares[ROW_CHAINS];
+  [[unroll]] for (uint j = 0; j < ROW_CHAINS; j++) squares[j] = 0.0;
   [[dont_unroll]] for (uint group = 0; group < n; group += kFp8Block) {
     load_h(x_row, residual_row, group + quantize_lane_begin(), n, add, h);
-    [[unroll]] for (uint i = 0; i < QUANTIZE_ELEMS; i++) squares = mac(h[i], h[i], squares);
+    [[unroll]] for (uint i = 0; i < QUANTIZE_ELEMS; i++) {
+      squares[i / 4] = mac(h[i], h[i], squares[i / 4]);
+    }
   }
-  precise float mean = workgroup_sum(squares) * pc.inverse_n;
+  precise float mean = row_sum(squares) * pc.inverse_n;
   precise float variance = mean + pc.eps;
   float inverse_rms = inversesqrt(variance);
 

@@ -71,11 +71,8 @@ void expect_reference(const Problem& p, const RmsNormShape& s, uint32_t workgrou
   const auto expected =
       reference::rms_norm(dense, {p.x.data(), p.residual.data(), p.weight.data()});
   const Outputs actual = run(p, s, workgroup_size);
-  const uint32_t size =
-      workgroup_size ? workgroup_size : rms_norm_choose(s, device()->caps()).workgroup_size;
   EXPECT_TRUE(matches(name, actual.y, expected.y, s.n, [&](size_t i) {
-    return rms_norm_bound(s.n, size, expected.y[i], expected.inverse_rms[i / s.n],
-                          p.weight[i % s.n]);
+    return rms_norm_bound(s.n, expected.y[i], expected.inverse_rms[i / s.n], p.weight[i % s.n]);
   }));
   if (s.write_h) {
     EXPECT_TRUE(matches(name + " h", actual.h, expected.h, s.n,
@@ -124,6 +121,18 @@ TEST_F(RmsNormGpu, AnyWorkgroupSizeMatches) {
     RmsNormShape s = p.shape;
     s.quantize = true;
     expect_reference(p, s, size);
+  }
+}
+
+// The sum's order does not know the workgroup: a device with another subgroup size gives these bits
+// too.
+TEST_F(RmsNormGpu, EveryWorkgroupSizeGivesTheSameBits) {
+  for (uint32_t n : {1u, 61u, 131u, 1000u}) {
+    const Problem p(3, n, 60 + n);
+    const Outputs eight = run(p, p.shape, 8);
+    for (uint32_t size : {4u, 16u, 32u}) {
+      EXPECT_TRUE(same_bits(run(p, p.shape, size).y, eight.y, n)) << n << " at " << size;
+    }
   }
 }
 

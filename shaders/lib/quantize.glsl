@@ -11,6 +11,27 @@
 // channels per invocation.
 const uint QUANTIZE_ELEMS = kFp8Block / gl_WorkGroupSize.x;
 
+// Sums along a row have 32 chains whatever the workgroup's size: chain j takes channels 4j .. 4j+3 of
+// every group of 128, ascending. An invocation holds this many of them, consecutive ones. So the bits
+// of a row are the same at every subgroup size.
+const uint ROW_CHAINS = 32 / gl_WorkGroupSize.x;
+shared float row_chain_sums[32];
+
+// The sum of all chains, by a binary tree of fixed shape. All invocations must call and get it.
+float row_sum(float chains[ROW_CHAINS]) {
+  [[unroll]] for (uint j = 0; j < ROW_CHAINS; j++) {
+    row_chain_sums[gl_LocalInvocationID.x * ROW_CHAINS + j] = chains[j];
+  }
+  barrier();
+  precise float sums[16];
+  [[unroll]] for (uint i = 0; i < 16; i++) sums[i] = row_chain_sums[i] + row_chain_sums[i + 16];
+  [[unroll]] for (uint half_count = 8; half_count > 0; half_count /= 2) {
+    [[unroll]] for (uint i = 0; i < half_count; i++) sums[i] = sums[i] + sums[i + half_count];
+  }
+  barrier();  // the next call may write
+  return sums[0];
+}
+
 struct Fp8Scale {
   float scale;    // NaN when the group holds a NaN or an infinity
   float inverse;  // 1/scale, as the rule computes it

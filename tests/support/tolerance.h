@@ -100,15 +100,15 @@ inline constexpr double kTiny = 0x1p-126;
   return kU32 * (h < 0 ? -h : h) + kTiny;
 }
 
-// rms_norm: h rounds once, its square once more (h's error counts twice); on the longest path an
-// invocation adds its share of the row (ceil(n/128) * 128/workgroup terms) and the workgroup's
-// partial sums are added; then 1/n, its product, + eps: 6 more roundings of positive terms, and one
-// for flushed squares (n * kTiny against eps >= 1e-12). inversesqrt halves that error and adds 2
-// ULP; h again and two products add 3. Underflow: a flushed h, and flushed products, each scaled by
-// what follows (twice, for roundings).
-[[nodiscard]] constexpr double rms_norm_bound(uint32_t n, uint32_t workgroup_size, double value,
-                                              double inverse_rms, double weight) {
-  const double additions = double((n + 127) / 128) * (128.0 / workgroup_size) + workgroup_size;
+// rms_norm: h rounds once, its square once more (h's error counts twice); the longest path is a
+// chain of 4 terms per group of 128 and a tree of 5 additions over the 32 chains; then 1/n, its
+// product,
+// + eps: 6 more roundings of positive terms, and one for flushed squares (n * kTiny against eps >=
+// 1e-12). inversesqrt halves that error and adds 2 ULP; h again and two products add 3. Underflow:
+// a flushed h, and flushed products, each scaled by what follows (twice, for roundings).
+[[nodiscard]] constexpr double rms_norm_bound(uint32_t n, double value, double inverse_rms,
+                                              double weight) {
+  const double additions = double((n + 127) / 128) * 4.0 + 5.0;
   const double e = gamma(additions + 7.0);
   const double relative = (1.0 + 0.5 * e / (1.0 - e)) * (1.0 + gamma(5)) - 1.0;
   const double w = weight < 0 ? -weight : weight;
