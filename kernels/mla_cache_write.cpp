@@ -20,8 +20,12 @@ MlaCacheWriteShape MlaCacheWriteShape::packed(uint32_t tokens, uint32_t rank, ui
 }
 
 std::string MlaCacheWriteConfig::to_string() const {
-  return fmt::format("mla_cache_write: workgroup {}, cache {}, {}", workgroup_size,
-                     cache_type == ElementType::kF32 ? "f32" : "bf16", use_fma ? "fma" : "mul+add");
+  const char* latent = rounding == LatentRounding::kNone  ? "as it is"
+                       : rounding == LatentRounding::kFp8 ? "rounded to e4m3"
+                                                          : "rounded to e4m3, UE8M0";
+  return fmt::format("mla_cache_write: workgroup {}, cache {}, latent {}, {}", workgroup_size,
+                     cache_type == ElementType::kF32 ? "f32" : "bf16", latent,
+                     use_fma ? "fma" : "mul+add");
 }
 
 Status mla_cache_write_check(const MlaCacheWriteShape& s, const Caps& caps) {
@@ -52,8 +56,9 @@ Status mla_cache_write_check(const MlaCacheWriteShape& s, const Caps& caps) {
 
 MlaCacheWriteConfig mla_cache_write_choose(const MlaCacheWriteShape& shape, const Caps& caps) {
   MlaCacheWriteConfig config;
-  config.workgroup_size = column_workgroup_size(caps);
+  config.workgroup_size = row_workgroup_size(caps);
   config.cache_type = shape.cache_type;
+  config.rounding = shape.rounding;
   config.use_fma = caps.use_fma;
   return config;
 }
@@ -67,7 +72,8 @@ Result<MlaCacheWrite> MlaCacheWrite::create(Device& device, const MlaCacheWriteC
       const vk::Pipeline* pipeline,
       vk::Pipeline::get(device, "mla_cache_write", config.workgroup_size,
                         {{layout::kSpecUseFma, config.use_fma},
-                         {layout::kMlaCacheWriteSpecBf16, config.cache_type == ElementType::kBf16}},
+                         {layout::kMlaCacheWriteSpecBf16, config.cache_type == ElementType::kBf16},
+                         {layout::kMlaCacheWriteSpecRounding, uint32_t(config.rounding)}},
                         sizeof(layout::MlaCacheWritePush)));
   return MlaCacheWrite(device, pipeline, config);
 }
@@ -75,8 +81,9 @@ Result<MlaCacheWrite> MlaCacheWrite::create(Device& device, const MlaCacheWriteC
 Status MlaCacheWrite::record(Recorder& recorder, const MlaCacheWriteShape& shape,
                              const MlaCacheWriteArgs& args) const {
   HADAL_TRY(mla_cache_write_check(shape, device_->caps()));
-  if (shape.cache_type != config_.cache_type) {
-    return {Errc::kInvalidArgument, "mla_cache_write: cache_type must be the configuration's"};
+  if (shape.cache_type != config_.cache_type || shape.rounding != config_.rounding) {
+    return {Errc::kInvalidArgument,
+            "mla_cache_write: cache_type and rounding must be the configuration's"};
   }
   const uint32_t width = shape.rank + shape.rope;
   if (shape.tokens == 0 || width == 0 || shape.cache_rows == 0) return {};

@@ -22,6 +22,11 @@ Status MlaBlock::write_cache(Recorder& recorder, const AttentionWeights& w, uint
   shape.interleaved = config.rope_interleave;
   shape.eps = float(ModelConfig::kInnerNormEps);
   shape.cache_type = cache.type;
+  // An FP8 kv_b_proj takes its input quantised; rounding it here gives both attention forms the same.
+  if (w.kv_b.is_fp8() && options.round_latent) {
+    shape.rounding = ops.scale_format() == ScaleFormat::kUe8m0 ? LatentRounding::kFp8Ue8m0
+                                                               : LatentRounding::kFp8;
+  }
   MlaCacheWriteArgs args;
   args.y = work.kv_a.address, args.weight = w.kv_a_norm;
   args.positions = positions, args.table = rope_table, args.slots = slots, args.cache = cache_base;

@@ -2,15 +2,18 @@
 #extension GL_GOOGLE_include_directive : require
 // mla_cache_write: cache[slot] = [rms_norm(y[:rank]) * weight | rope(y[rank:])]. One workgroup =
 // one token. Phases: the latent's sum of squares (invocation i takes channels i, i + size, ...
-// ascending, then workgroup_sum); its scaled channels; the rotated pairs. A token without a slot,
-// or with one past the cache, ends before any of them: the condition is uniform.
+// ascending, then workgroup_sum); its scaled channels, group by group of 128 as the quantiser wants
+// them, rounded through e4m3 when asked; the rotated pairs. A token without a slot, or with one past
+// the cache, ends before any of them: the condition is uniform.
 #include "lib/prelude.glsl"
 #include "layout/kv_page.h"
 #include "layout/mla_cache_write.h"
+#include "lib/quantize.glsl"
 #include "lib/reduce.glsl"
 #include "lib/rope.glsl"
 
 layout(constant_id = kMlaCacheWriteSpecBf16) const uint CACHE_BF16 = 0;
+layout(constant_id = kMlaCacheWriteSpecRounding) const uint ROUNDING = 0;
 
 layout(push_constant, scalar) uniform Push { MlaCacheWritePush pc; };
 
@@ -38,10 +41,19 @@ void main() {
   precise float mean = workgroup_sum(sum) * pc.inverse_rank;
   precise float shifted = mean + pc.eps;
   float scale = inversesqrt(shifted);
-  for (uint c = gl_LocalInvocationID.x; c < pc.rank; c += gl_WorkGroupSize.x) {
-    precise float normed = FloatIn(y + c * 4).v * scale;
-    precise float weighted = normed * FloatIn(pc.weight + c * 4).v;
-    store(row, c, weighted);
+  [[dont_unroll]] for (uint group = 0; group < pc.rank; group += kFp8Block) {
+    uint begin = group + quantize_lane_begin();
+    float x[QUANTIZE_ELEMS];
+    [[unroll]] for (uint i = 0; i < QUANTIZE_ELEMS; i++) {
+      uint c = min(begin + i, pc.rank - 1);
+      precise float normed = FloatIn(y + c * 4).v * scale;
+      precise float weighted = normed * FloatIn(pc.weight + c * 4).v;
+      x[i] = weighted;
+    }
+    if (ROUNDING != 0) round_group(x, group, pc.rank, ROUNDING == 2);
+    [[unroll]] for (uint i = 0; i < QUANTIZE_ELEMS; i++) {
+      if (begin + i < pc.rank) store(row, begin + i, x[i]);
+    }
   }
   for (uint i = gl_LocalInvocationID.x; i < pc.pairs; i += gl_WorkGroupSize.x) {
     uint first = pc.rank + i * pc.pair_step, second = first + pc.partner;

@@ -7,10 +7,23 @@
 #include <cstddef>
 #include <string_view>
 
+#include "layout/bf16_gemm.h"
+#include "layout/bf16_grouped_gemm.h"
+#include "layout/embedding.h"
 #include "layout/fp8_gemm.h"
+#include "layout/fp8_grouped_gemm.h"
+#include "layout/fp8_quantize.h"
+#include "layout/mla_absorb.h"
+#include "layout/mla_cache_read.h"
+#include "layout/mla_cache_write.h"
+#include "layout/mla_decode.h"
+#include "layout/mla_prefill.h"
 #include "layout/moe_gate.h"
 #include "layout/moe_permute.h"
+#include "layout/rms_norm.h"
+#include "layout/rope.h"
 #include "layout/sample.h"
+#include "layout/swiglu.h"
 #include "support/spirv_reader.h"
 #include "support/struct_members.h"
 #include "vk/pipeline.h"
@@ -35,7 +48,30 @@ ModuleLayout entry(std::string_view module, std::vector<uint32_t> spec_ids = {})
 // One line per module.
 std::vector<ModuleLayout> table() {
   return {
+      entry<Fp8QuantizePush>("fp8_quantize"),
       entry<Fp8GemmPush>("fp8_gemm", {kFp8GemmSpecTileM, kFp8GemmSpecTileN, kFp8GemmSpecDBf16}),
+      entry<Fp8GroupedGemmPush>(
+          "fp8_grouped_gemm",
+          {kFp8GroupedGemmSpecTileM, kFp8GroupedGemmSpecTileN, kFp8GroupedGemmSpecDBf16}),
+      entry<Bf16GemmPush>("bf16_gemm", {kBf16GemmSpecTileM, kBf16GemmSpecTileN, kBf16GemmSpecABf16,
+                                        kBf16GemmSpecDBf16}),
+      entry<Bf16GroupedGemmPush>(
+          "bf16_grouped_gemm",
+          {kBf16GroupedGemmSpecTileM, kBf16GroupedGemmSpecTileN, kBf16GroupedGemmSpecDBf16}),
+      entry<RmsNormPush>("rms_norm"),
+      entry<SwigluPush>("swiglu"),
+      entry<RopePush>("rope"),
+      entry<EmbeddingPush>("embedding"),
+      entry<MlaCacheWritePush>("mla_cache_write",
+                               {kMlaCacheWriteSpecBf16, kMlaCacheWriteSpecRounding}),
+      entry<MlaCacheReadPush>("mla_cache_read", {kMlaCacheReadSpecBf16}),
+      entry<MlaPrefillPush>("mla_prefill",
+                            {kMlaPrefillSpecTile, kMlaPrefillSpecKeys, kMlaPrefillSpecPairs}),
+      entry<MlaAbsorbPush>("mla_absorb", {kMlaAbsorbSpecTileM, kMlaAbsorbSpecTileN,
+                                          kMlaAbsorbSpecValue, kMlaAbsorbSpecWBf16}),
+      entry<MlaDecodePush>("mla_decode", {kMlaDecodeSpecTile, kMlaDecodeSpecKeys,
+                                          kMlaDecodeSpecPairs, kMlaDecodeSpecBf16}),
+      entry<MlaDecodePush>("mla_decode_combine"),
       entry<MoeGatePush>("moe_gate"),
       entry<MoePermutePush>("moe_permute"),
       entry<MoeCombinePush>("moe_combine"),

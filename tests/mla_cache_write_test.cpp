@@ -8,12 +8,14 @@
 #include <functional>
 
 #include "hadal/reference/formats.h"
+#include "hadal/reference/fp8_quantize.h"
 #include "hadal/reference/mla_cache_write.h"
 #include "hadal/rope.h"
 #include "layout/kv_page.h"
 #include "support/compare.h"
 #include "support/gpu.h"
 #include "support/random.h"
+#include "support/same_bits.h"
 #include "support/tolerance.h"
 
 namespace hadal::test {
@@ -106,6 +108,32 @@ TEST_F(MlaCacheWriteGpu, MatchesTheReference) {
       expect_matches_reference(p);
       p.shape.cache_type = ElementType::kBf16;
       expect_matches_reference(p);
+    }
+  }
+}
+
+// The rounded latent is exactly what quantising and decoding the unrounded one gives.
+TEST_F(MlaCacheWriteGpu, RoundsTheLatentByTheQuantiserRule) {
+  for (auto [tokens, rank, rope] :
+       {std::array{3u, 512u, 64u}, {5u, 61u, 6u}, {4u, 130u, 8u}, {2u, 1u, 2u}}) {
+    for (bool ue8m0 : {false, true}) {
+      Problem p(tokens, rank, rope, 40 + rank);
+      p.y[p.shape.y_stride] = NAN;  // token 1: its whole row is NaN, rounded or not
+      const std::vector<float> plain = run(p);
+      p.shape.rounding = ue8m0 ? LatentRounding::kFp8Ue8m0 : LatentRounding::kFp8;
+      const std::vector<float> rounded = run(p);
+      for (uint32_t t = 0; t < tokens; ++t) {
+        const size_t row = p.slots[t] * p.width();
+        const auto q = reference::fp8_quantize(1, rank, &plain[row], rank,
+                                               ue8m0 ? ScaleFormat::kUe8m0 : ScaleFormat::kFp32);
+        for (uint32_t c = 0; c < p.width(); ++c) {
+          const float expected =
+              c < rank ? reference::e4m3_decode(q.codes[c]) * q.scales[c / 128] : plain[row + c];
+          EXPECT_TRUE(same_bits(rounded[row + c], expected))
+              << "token " << t << " channel " << c << ": " << rounded[row + c] << " against "
+              << expected;
+        }
+      }
     }
   }
 }

@@ -6,6 +6,8 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "hadal/model/reference/model.h"
 #include "support/golden.h"
 #include "support/gpu.h"
@@ -84,11 +86,13 @@ TEST_F(ModelGpu, MtpMatchesOnV31) { expect_mtp_golden("v31_ue8m0", 0.85); }
 TEST_F(ModelGpu, MtpMatchesOnV3Ragged) { expect_mtp_golden("v3_fp8_ragged", 0.85); }
 TEST_F(ModelGpu, MtpMatchesOnFables) { expect_mtp_golden("fables_king", 0.9); }
 
-// Every layer on the reference's own input. In BF16 checkpoints only float rounding separates the two:
-// 1e-5 leaves a factor of ten over sqrt(terms) * 2^-24. With FP8 an activation that lies within that
-// of a rounding boundary flips by one e4m3 step (1/16 of itself); one flip among the k inputs of a row
-// moves that row's output by about 1/(16 sqrt(k)): 4e-3 at k = 256, spread over the T rows.
-void expect_layers_match(const std::string& name, double bound) {
+// Every layer on the reference's own input. Only float rounding separates the two in a BF16 checkpoint,
+// and in most rows of an FP8 one: 1e-5 leaves a factor of ten over sqrt(terms) * 2^-24. In the other
+// rows an activation lay within that of a rounding boundary and came out one e4m3 step apart: 1/16 of
+// itself at least. One such flip among the k inputs of a linear moves its output by about
+// 1/(16 sqrt(k)), 5e-3 at k = 136; three linears follow each other, and a flip in a latent is seen by
+// all later rows. Hence a bound of 1e-5 on the median row and of 0.1 on the worst.
+void expect_layers_match(const std::string& name, double median_bound, double worst_bound) {
   const Golden golden = load_golden(name);
   TestModel m(golden.model_dir, options_for(golden));
   ASSERT_TRUE(m.ok());
@@ -135,29 +139,33 @@ void expect_layers_match(const std::string& name, double bound) {
     auto next = reference->decoder_layer(layer, *x);
     ASSERT_TRUE(next.ok()) << next.status().message();
     // What the layer adds is compared, not the residual stream that would hide it.
-    std::vector<float> got, want;
+    std::vector<double> distances;
     for (uint32_t t = 0; t < tokens; ++t) {
+      std::vector<float> got, want;
       for (uint32_t c = 0; c < config.hidden_size; ++c) {
         got.push_back(rows[size_t{t} * stride + c] - x->row(t)[c]);
         want.push_back(next->row(t)[c] - x->row(t)[c]);
       }
+      distances.push_back(relative_l2(want, got));
     }
-    const double distance = relative_l2(want, got);
-    fmt::print("  {} layer {}: relative L2 {:.2e}\n", name, layer, distance);
-    EXPECT_LE(distance, bound);
+    std::sort(distances.begin(), distances.end());
+    fmt::print("  {} layer {}: relative L2 of a row: median {:.2e}, worst {:.2e}\n", name, layer,
+               distances[tokens / 2], distances.back());
+    EXPECT_LE(distances[tokens / 2], median_bound);
+    EXPECT_LE(distances.back(), worst_bound);
     x = std::move(next);
   }
 }
 
 TEST_F(ModelGpu, EveryLayerMatchesTheReferenceBf16) {
   for (const char* name : {"v3_bf16", "moonlight_bf16", "v2lite_bf16"}) {
-    expect_layers_match(name, 1e-5);
+    expect_layers_match(name, 1e-5, 1e-5);
   }
 }
 
 TEST_F(ModelGpu, EveryLayerMatchesTheReferenceFp8) {
   for (const char* name : {"v31_ue8m0", "v3_fp8_ragged", "fables_king"}) {
-    expect_layers_match(name, 4e-3);
+    expect_layers_match(name, 1e-5, 0.1);
   }
 }
 
@@ -218,21 +226,56 @@ TEST_F(ModelGpu, SequencesInOneDecodeStepDoNotTouchEachOther) {
   }
 }
 
-// The options that round more state their measured distance and pass the same bars.
-TEST_F(ModelGpu, Bf16CacheAndBf16AbsorbPassTheBars) {
-  const Golden golden = load_golden("fables_king");
+// A cache that rounds keys and latents to bfloat16 passes the bars of rounded activations.
+TEST_F(ModelGpu, ABf16CachePassesTheBars) {
+  for (const char* name : {"v3_bf16", "moonlight_bf16", "v2lite_bf16"}) {
+    const Golden golden = load_golden(name);
+    TestModelOptions options = options_for(golden);
+    options.cache_type = ElementType::kBf16;
+    TestModel m(golden.model_dir, options);
+    ASSERT_TRUE(m.ok());
+    for (const auto form : {EvaluationForm::kPrefill, EvaluationForm::kDecode}) {
+      const LogitsDistance d = logits_distance(golden.hf, m.logits(golden.ids, form),
+                                               m.model().config().vocab_size);
+      report(fmt::format("{} bf16 cache", name), d);
+      EXPECT_LE(d.mean_kl, 5e-3);
+      EXPECT_GE(d.top1, 0.85);
+    }
+  }
+}
+
+// A power of two times an e4m3 value is a bfloat16: the copy then changes nothing but the order of
+// scaling, so only float rounding remains.
+TEST_F(ModelGpu, ABf16CopyOfKvBIsExactUnderPowerOfTwoScales) {
+  const Golden golden = load_golden("v31_ue8m0");
   TestModelOptions options = options_for(golden);
-  options.cache_type = ElementType::kBf16;
   options.load.absorb_bf16 = true;
   TestModel m(golden.model_dir, options);
   ASSERT_TRUE(m.ok());
-  for (const auto form : {EvaluationForm::kPrefill, EvaluationForm::kDecode}) {
-    const LogitsDistance d = logits_distance(golden.fp8, m.logits(golden.ids, form),
-                                             m.model().config().vocab_size);
-    report("bf16 cache and absorb", d);
-    EXPECT_LE(d.mean_kl, 5e-3);
-    EXPECT_GE(d.top1, 0.9);
+  const LogitsDistance d = logits_distance(golden.fp8, m.logits(golden.ids, EvaluationForm::kDecode),
+                                           m.model().config().vocab_size);
+  report("v31_ue8m0 decode, bf16 absorb", d);
+  EXPECT_LE(d.relative_l2, 1e-5);
+}
+
+// The golden sequence: a prompt and what greedy decoding made of it.
+TEST_F(ModelGpu, MtpDraftsAreAcceptedAsOftenAsTheGoldenOnes) {
+  const Golden golden = load_golden("fables_king");
+  std::vector<uint32_t> ids = golden.ids;
+  ids.insert(ids.end(), golden.greedy_fp8.begin(), golden.greedy_fp8.end());
+  TestModel m(golden.model_dir, for_context(uint32_t(ids.size()), 64));
+  ASSERT_TRUE(m.ok());
+  const auto result = m.evaluator().logits_with_mtp(ids);
+  ASSERT_TRUE(result.ok()) << result.status().message();
+  const size_t vocab = m.model().config().vocab_size;
+  size_t accepted = 0;
+  for (size_t i = 0; i + 2 < ids.size(); ++i) {
+    accepted += argmax(std::span(result->mtp_logits).subspan(i * vocab, vocab)) == ids[i + 2];
   }
+  const double share = double(accepted) / double(ids.size() - 2);
+  const double want = load_held_out().mtp_greedy_acceptance;
+  fmt::print("  MTP acceptance {:.4f}, golden {:.4f}\n", share, want);
+  EXPECT_NEAR(share, want, 0.03);
 }
 
 }  // namespace

@@ -109,14 +109,19 @@ double negative_log_likelihood(std::span<const float> logits, uint32_t id) {
   return std::log(sum) + peak - double(logits[id]);
 }
 
-// Windows of `window` tokens, each on its own, the first token of each unscored; a last window is as
-// long as what is left (at least two tokens).
+// Windows of exactly `window` tokens, each on its own, the first token of each unscored; what is left
+// behind the last one is not scored. A text shorter than a window is one window.
 Status print_perplexity(Backend& backend, std::span<const uint32_t> ids, uint32_t window, bool mtp) {
+  if (ids.size() < 2 || window < 2) {
+    return {Errc::kInvalidArgument,
+            fmt::format("perplexity: the text and the window must have at least 2 tokens, got {} "
+                        "and {}", ids.size(), window)};
+  }
   double nll = 0;
-  size_t scored = 0, drafts = 0, accepted = 0;
-  for (size_t begin = 0; begin + 2 <= ids.size(); begin += window) {
-    const auto part = ids.subspan(begin, std::min<size_t>(window, ids.size() - begin));
-    if (part.size() < 2) break;
+  size_t scored = 0, drafts = 0, accepted = 0, in_text = 0;
+  const size_t length = std::min<size_t>(window, ids.size());
+  for (size_t begin = 0; begin + length <= ids.size(); begin += length) {
+    const auto part = ids.subspan(begin, length);
     std::vector<float> logits, mtp_logits;
     HADAL_TRY(backend.run(part, mtp, logits, mtp_logits));
     for (size_t i = 0; i + 1 < part.size(); ++i) {
@@ -129,11 +134,17 @@ Status print_perplexity(Backend& backend, std::span<const uint32_t> ids, uint32_
                   argmax(row(logits, i + 1, backend.vocab()));
       ++drafts;
     }
+    for (size_t i = 0; mtp && i + 2 < part.size(); ++i) {
+      in_text += argmax(row(mtp_logits, i, backend.vocab())) == part[i + 2];
+    }
   }
-  if (scored == 0) return {Errc::kInvalidArgument, "perplexity: the text must have at least 2 tokens"};
   fmt::print("tokens {}\nscored {}\nwindow {}\nperplexity {:.6f}\n", ids.size(), scored, window,
              std::exp(nll / double(scored)));
-  if (drafts) fmt::print("mtp_acceptance {:.6f}\n", double(accepted) / double(drafts));
+  if (drafts) {
+    const size_t comparable = drafts - drafts / (length - 1);  // the last draft has no text beside it
+    fmt::print("mtp_acceptance {:.6f}\nmtp_in_text {:.6f}\n", double(accepted) / double(drafts),
+               double(in_text) / double(std::max<size_t>(comparable, 1)));
+  }
   return {};
 }
 
@@ -212,7 +223,9 @@ int main(int argc, char** argv) {
   auto* text = app.add_option("--text", a.text, "text file ('-': standard input)")->excludes(ids);
   app.add_option("--dump-logits", a.dump_logits, "write float32 [T, vocab] to this file");
   app.add_option("--dump-mtp-logits", a.dump_mtp_logits, "write float32 [T-1, vocab] to this file");
-  app.add_flag("--perplexity", a.perplexity, "perplexity, and the share of MTP drafts accepted");
+  app.add_flag("--perplexity", a.perplexity,
+               "perplexity; and of MTP drafts the share that greedy decoding accepts, and that the "
+               "text has");
   app.add_option("--window", a.window, "tokens per window of --perplexity; 0 is the model's context");
   app.add_option("--backend", a.backend)->check(CLI::IsMember({"vulkan", "reference"}))
       ->capture_default_str();

@@ -2,6 +2,7 @@
 #include <numeric>
 
 #include "hadal/reference/formats.h"
+#include "hadal/reference/fp8_quantize.h"
 #include "hadal/reference/mla_absorb.h"
 #include "hadal/reference/mla_cache_write.h"
 #include "hadal/reference/mla_decode.h"
@@ -23,6 +24,18 @@ Matrix columns(const Matrix& x, uint32_t begin, uint32_t count) {
   return part;
 }
 
+// Latents as they are after quantising and decoding again, each group of 128 by the one rule.
+void round_latents(Matrix& rows, const ModelConfig& c) {
+  const ScaleFormat format = c.weight_format == WeightFormat::kFp8BlockUe8m0 ? ScaleFormat::kUe8m0
+                                                                             : ScaleFormat::kFp32;
+  for (uint32_t i = 0; i < rows.rows; ++i) {
+    const auto q = ref::fp8_quantize(1, c.kv_lora_rank, rows.row(i).data(), c.kv_lora_rank, format);
+    for (uint32_t l = 0; l < c.kv_lora_rank; ++l) {
+      rows.row(i)[l] = ref::e4m3_decode(q.codes[l]) * q.scales[l / kFp8BlockElems];
+    }
+  }
+}
+
 // New rows of the cache: [norm(latent) | rope(key)].
 Matrix new_cache_rows(const LayerWeights& layer, const ModelConfig& c, const Matrix& normed,
                       const ReferenceOptions& options, const RopePositions& positions) {
@@ -37,6 +50,9 @@ Matrix new_cache_rows(const LayerWeights& layer, const ModelConfig& c, const Mat
   const ref::MlaCacheWriteInputs inputs{kv.data.data(), norm.data(), positions.rows.data(),
                                         positions.table.data()};
   Matrix rows = rounded(kv.rows, kv.columns, ref::mla_cache_write(shape, inputs).value);
+  if (c.is_fp8() && options.quantise_activations && options.round_latent) {
+    round_latents(rows, c);
+  }
   if (options.cache_bf16) {
     for (float& v : rows.data) v = ref::bf16_decode(ref::bf16_encode(v));
   }

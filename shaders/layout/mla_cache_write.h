@@ -6,7 +6,8 @@
 
 HADAL_LAYOUT_BEGIN
 
-HADAL_CONST(kMlaCacheWriteSpecBf16, 10);  // 1: the cache is bfloat16
+HADAL_CONST(kMlaCacheWriteSpecBf16, 10);      // 1: the cache is bfloat16
+HADAL_CONST(kMlaCacheWriteSpecRounding, 11);  // LatentRounding: 0 none, 1 FP32 scales, 2 UE8M0
 
 struct MlaCacheWritePush {
   uint64_t y;          // [tokens, rank + rope] float

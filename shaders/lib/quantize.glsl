@@ -56,6 +56,13 @@ uint fp8_encode(float x, float inverse) {
   return min(code, 0x7eu) | ((x_bits >> 24) & 0x80u);
 }
 
+// Value of a code (neither NaN): exact.
+float fp8_decode(uint code) {
+  uint e = (code >> 3) & 15u, m = code & 7u;
+  float magnitude = e == 0 ? float(m) * 0.001953125 : uintBitsToFloat(((e + 120) << 23) | (m << 20));
+  return (code & 0x80u) != 0 ? -magnitude : magnitude;
+}
+
 // First channel, inside its group, of this invocation.
 uint quantize_lane_begin() { return gl_LocalInvocationID.x * QUANTIZE_ELEMS; }
 
@@ -81,6 +88,21 @@ void quantize_group(float x[QUANTIZE_ELEMS], uint group_begin, uint n, uint64_t 
     } else {
       for (uint j = 0; c + j < n; j++) U8Out(q_row + c + j).v = uint8_t(word >> (8 * j));
     }
+  }
+}
+
+// x, each value replaced by what quantising its group and decoding again gives: code * scale, one
+// rounding. NaN throughout a group that holds a NaN or an infinity. All invocations must call.
+void round_group(inout float x[QUANTIZE_ELEMS], uint group_begin, uint n, bool ue8m0) {
+  uint begin = group_begin + quantize_lane_begin();
+  uint amax = 0;
+  [[unroll]] for (uint i = 0; i < QUANTIZE_ELEMS; i++) {
+    if (begin + i < n) amax = max(amax, floatBitsToUint(x[i]) & 0x7fffffffu);
+  }
+  Fp8Scale s = fp8_scale(workgroup_max(amax), ue8m0);
+  [[unroll]] for (uint i = 0; i < QUANTIZE_ELEMS; i++) {
+    precise float value = fp8_decode(fp8_encode(x[i], s.inverse) & s.mask) * s.scale;
+    x[i] = value;
   }
 }
 

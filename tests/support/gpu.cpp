@@ -31,6 +31,20 @@ std::unique_ptr<Device> create_device() {
   return std::move(device).value();
 }
 
+// A run that had device tests and could run none of them must not look like a success.
+uint32_t g_device_tests = 0;
+
+class DeviceEnvironment : public ::testing::Environment {
+ public:
+  void TearDown() override {
+    if (g_device_tests > 0 && !device()) {
+      ADD_FAILURE() << "all " << g_device_tests << " device tests were skipped";
+    }
+  }
+};
+[[maybe_unused]] const ::testing::Environment* const kEnvironment =
+    ::testing::AddGlobalTestEnvironment(new DeviceEnvironment);
+
 }  // namespace
 
 Device* device() {
@@ -39,6 +53,7 @@ Device* device() {
 }
 
 void GpuTest::SetUp() {
+  ++g_device_tests;
   if (!device()) GTEST_SKIP() << "no Vulkan device with the required features and validation layer";
 }
 

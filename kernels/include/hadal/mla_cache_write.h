@@ -11,6 +11,10 @@
 //              position % kKvPageTokens; kKvNoSlot (and any other row past cache_rows): not stored
 //   cache      float or bfloat16 [cache_rows, rank + rope], row stride row_stride
 //
+// Rounding: an FP8 model quantises the latent in front of kv_b_proj. Stored rounded already
+// (LatentRounding), the absorbed form of decode, which never runs kv_b_proj, sees the same keys and
+// values as the unabsorbed form of prefill; kernels/mla_cache_write.md has the measured distance.
+//
 // Requirements: rope even; addresses multiples of their element; no two tokens share a slot; any
 // tokens, rank, rope >= 0. A position past the table makes the rotated key NaN.
 //
@@ -39,6 +43,13 @@ namespace vk {
 class Pipeline;
 }
 
+// What happens to the normalised latent before it is stored.
+enum class LatentRounding {
+  kNone,
+  kFp8,       // replaced by code * scale of fp8_quantize with FP32 scales, groups of 128 channels
+  kFp8Ue8m0,  // the same with power-of-two scales
+};
+
 struct MlaCacheWriteShape {
   uint32_t tokens = 0, rank = 0, rope = 0;
   uint32_t y_stride = 0;    // elements, at least rank + rope
@@ -48,6 +59,7 @@ struct MlaCacheWriteShape {
   bool interleaved = true;
   float eps = 1e-6f;
   ElementType cache_type = ElementType::kF32;
+  LatentRounding rounding = LatentRounding::kNone;
 
   [[nodiscard]] static MlaCacheWriteShape packed(uint32_t tokens, uint32_t rank, uint32_t rope,
                                                  uint32_t cache_rows, uint32_t max_position);
@@ -60,6 +72,7 @@ struct MlaCacheWriteArgs {
 struct MlaCacheWriteConfig {
   uint32_t workgroup_size = 0;
   ElementType cache_type = ElementType::kF32;
+  LatentRounding rounding = LatentRounding::kNone;
   bool use_fma = false;
   [[nodiscard]] std::string to_string() const;
 };

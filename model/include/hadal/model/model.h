@@ -60,6 +60,9 @@ struct ModelOptions {
   uint32_t max_context = 4096;     // positions that the rope table and plans cover
   uint32_t expansion_rows = 1024;  // latents expanded at a time in prefill; a multiple of 64
   uint32_t max_logit_rows = 1;     // rows of the largest head call
+  // FP8 models: store latents rounded through e4m3, so that decode (absorbed) computes what prefill
+  // (unabsorbed) computes. Off: decode sees unrounded latents, as DeepSeek's demo does.
+  bool round_latent = true;
 };
 
 // Bytes of the workspace and of the tables that a Model allocates besides its weights.
