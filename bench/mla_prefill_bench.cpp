@@ -63,8 +63,8 @@ int main(int argc, char** argv) {
   using namespace hadal;
   const bench::Options options = bench::parse_options(argc, argv);
   bench::Bench bench("mla_prefill", options);
-  for (uint32_t q_len : {1u, 8u, 64u, 256u}) {
-    bench::run_case(bench, 0, q_len, 8, 32, 16, 32);
+  for (uint32_t q_len : {1u, 2u, 4u, 8u, 64u, 512u}) {
+    bench::run_case(bench, 0, q_len, 8, 32, 32, 32);
     bench::run_case(bench, 256, q_len, 16, 128, 64, 128);
   }
   return 0;

@@ -22,6 +22,11 @@ Status error(std::string text) {
   return {Errc::kInvalidArgument, "mla_prefill: " + std::move(text)};
 }
 
+// A head whose query and result fit an invocation, and whose size is worth a pipeline of its own.
+bool is_lane_sized(const MlaPrefillShape& s) {
+  return s.nope + s.rope > 0 && s.v > 0 && s.nope + s.rope <= 256 && s.v <= 128;
+}
+
 // Length of a row of `heads` parts of `width`, `stride` apart.
 uint64_t row_width(uint32_t heads, uint32_t width, uint32_t stride) {
   return heads ? uint64_t{heads - 1} * stride + width : 0;
@@ -41,8 +46,13 @@ MlaPrefillShape MlaPrefillShape::packed(uint32_t q_begin, uint32_t q_len, uint32
 }
 
 std::string MlaPrefillConfig::to_string() const {
+  const char* sum = use_fma ? "fma" : "mul+add";
+  if (query_lanes) {
+    return fmt::format("mla_prefill: query lanes, {} queries, head {}+{} {}, {}", tile, nope, rope,
+                       v, sum);
+  }
   return fmt::format("mla_prefill: portable, {} queries, workgroup {}, {} value channels, {}", tile,
-                     workgroup_size, 2 * pairs * workgroup_size, use_fma ? "fma" : "mul+add");
+                     workgroup_size, 2 * pairs * workgroup_size, sum);
 }
 
 Status mla_prefill_check(const MlaPrefillShape& s, const Caps& caps) {
@@ -107,6 +117,12 @@ Status mla_prefill_check(const MlaPrefillShape& s, const Caps& caps) {
 MlaPrefillConfig mla_prefill_choose(const MlaPrefillShape& shape, const Caps& caps) {
   MlaPrefillConfig config;
   config.use_fma = caps.use_fma;
+  if (caps.scalar_uniforms && is_lane_sized(shape)) {
+    config.query_lanes = true;
+    config.workgroup_size = config.tile = attention_workgroup_size(caps, 0);
+    config.nope = shape.nope, config.rope = shape.rope, config.v = shape.v;
+    return config;
+  }
   config.workgroup_size = attention_workgroup_size(caps, shape.v);
   config.pairs = std::max(1u, ceil_div(shape.v / 2, config.workgroup_size));
   // Every query of a tile shares the loads of keys and values; more than 128 accumulators per
@@ -122,6 +138,16 @@ MlaPrefill::MlaPrefill(const Device& device, const vk::Pipeline* pipeline, MlaPr
     : device_(&device), pipeline_(pipeline), config_(std::move(config)) {}
 
 Result<MlaPrefill> MlaPrefill::create(Device& device, const MlaPrefillConfig& config) {
+  if (config.query_lanes) {
+    HADAL_ASSIGN(const vk::Pipeline* pipeline,
+                 vk::Pipeline::get(device, "mla_prefill_lanes", config.workgroup_size,
+                                   {{layout::kSpecUseFma, config.use_fma},
+                                    {layout::kMlaPrefillSpecNope, config.nope},
+                                    {layout::kMlaPrefillSpecRope, config.rope},
+                                    {layout::kMlaPrefillSpecV, config.v}},
+                                   sizeof(layout::MlaPrefillPush)));
+    return MlaPrefill(device, pipeline, config);
+  }
   HADAL_ASSIGN(const vk::Pipeline* pipeline,
                vk::Pipeline::get(
                    device, "mla_prefill", config.workgroup_size,
@@ -141,7 +167,14 @@ Status MlaPrefill::record(Recorder& recorder, const MlaPrefillShape& s,
                              args.q, args.kv, args.k_pe));
   }
   if (args.state == 0 && !(s.first && s.last)) return error("state must be given between chunks");
-  if (s.v / 2 > config_.pairs * config_.workgroup_size) {
+  if (config_.query_lanes &&
+      (s.nope != config_.nope || s.rope != config_.rope || s.v != config_.v)) {
+    return error(
+        fmt::format("nope, rope and v must be the configuration's {}, {} and {}, got {}, "
+                    "{} and {}",
+                    config_.nope, config_.rope, config_.v, s.nope, s.rope, s.v));
+  }
+  if (!config_.query_lanes && s.v / 2 > config_.pairs * config_.workgroup_size) {
     return error(fmt::format("v must be at most the configuration's {}, got {}",
                              2 * config_.pairs * config_.workgroup_size, s.v));
   }

@@ -53,8 +53,8 @@ struct Problem {
   }
 };
 
-// o [q_len, heads, v], in calls of `chunk` keys each (0: one call).
-std::vector<float> run(const Problem& p, uint32_t chunk = 0) {
+// o [q_len, heads, v] by one path, in calls of `chunk` keys each (0: one call).
+std::vector<float> run_path(const Problem& p, const MlaPrefillConfig& config, uint32_t chunk) {
   const MlaPrefillShape& s = p.shape;
   GpuCase gpu(*device());
   GuardedBuffer& q = gpu.input(p.q);
@@ -62,8 +62,7 @@ std::vector<float> run(const Problem& p, uint32_t chunk = 0) {
   GuardedBuffer& k_pe = gpu.input(p.k_pe);
   GuardedBuffer& o = gpu.output(uint64_t{s.q_len} * s.o_row_stride * 4);
   GuardedBuffer& state = gpu.output(uint64_t{s.q_len} * s.heads * 8);
-  Result<MlaPrefill> kernel =
-      MlaPrefill::create(*device(), mla_prefill_choose(s, device()->caps()));
+  Result<MlaPrefill> kernel = MlaPrefill::create(*device(), config);
   EXPECT_TRUE(kernel.ok()) << kernel.status().message();
   gpu.run([&](Recorder& recorder) -> Status {
     for (uint32_t begin = 0; begin == 0 || begin < s.kv_rows; begin += chunk) {
@@ -89,6 +88,23 @@ std::vector<float> run(const Problem& p, uint32_t chunk = 0) {
     } else {
       EXPECT_TRUE(std::isnan(all[i])) << "padding written: " << i;
     }
+  }
+  return result;
+}
+
+MlaPrefillConfig choose_path(const Problem& p, bool query_lanes) {
+  Caps caps = device()->caps();
+  caps.scalar_uniforms = query_lanes;
+  return mla_prefill_choose(p.shape, caps);
+}
+
+// The same by the path that the device takes; where that is query lanes, the portable path must
+// agree bit for bit.
+std::vector<float> run(const Problem& p, uint32_t chunk = 0) {
+  const MlaPrefillConfig chosen = mla_prefill_choose(p.shape, device()->caps());
+  const std::vector<float> result = run_path(p, chosen, chunk);
+  if (chosen.query_lanes) {
+    EXPECT_TRUE(same_bits(run_path(p, choose_path(p, false), chunk), result, p.shape.v));
   }
   return result;
 }
@@ -130,6 +146,15 @@ TEST_F(MlaPrefillGpu, ChunksOfKeysChangeNoBit) {
   for (uint32_t chunk : {64u, 128u, 192u}) {
     EXPECT_TRUE(same_bits(run(p, chunk), whole, p.shape.v)) << "chunk " << chunk;
   }
+}
+
+// Where the device does not choose them: one small head, because old drivers compile them for
+// seconds.
+TEST_F(MlaPrefillGpu, QueryLanesAgreeOnEveryDriver) {
+  const Problem p(70, 27, 2, 4, 4, 2, 13, 2);
+  const MlaPrefillConfig lanes = choose_path(p, true), portable = choose_path(p, false);
+  ASSERT_TRUE(lanes.query_lanes && !portable.query_lanes);
+  EXPECT_TRUE(same_bits(run_path(p, lanes, 64), run_path(p, portable, 0), p.shape.v));
 }
 
 TEST_F(MlaPrefillGpu, BatchesOfQueriesChangeNoBit) {
@@ -238,6 +263,11 @@ TEST(MlaPrefillHost, ChoiceFitsEverySubgroupSize) {
       EXPECT_GE(config.pairs * config.workgroup_size * 2, v);
       EXPECT_EQ(64 % config.workgroup_size, 0u);
       EXPECT_GE(config.tile, 1u);
+      Caps lanes = minimum_caps(subgroup);
+      lanes.scalar_uniforms = true;
+      const MlaPrefillConfig by_query =
+          mla_prefill_choose(MlaPrefillShape::packed(0, 100, 1, 128, 64, v), lanes);
+      EXPECT_EQ(by_query.query_lanes, v <= 128);
     }
   }
 }

@@ -10,6 +10,11 @@ HADAL_CONST(kMlaPrefillSpecTile, 10);   // queries per workgroup
 HADAL_CONST(kMlaPrefillSpecKeys, 11);   // keys per invocation: 64 / workgroup size
 HADAL_CONST(kMlaPrefillSpecPairs, 12);  // pairs of value channels per invocation
 
+// mla_prefill_lanes instead:
+HADAL_CONST(kMlaPrefillSpecNope, 13);
+HADAL_CONST(kMlaPrefillSpecRope, 14);
+HADAL_CONST(kMlaPrefillSpecV, 15);
+
 HADAL_CONST(kMlaPrefillFlagFirst, 1);  // the state begins here
 HADAL_CONST(kMlaPrefillFlagLast, 2);   // o is divided by l
 

@@ -64,6 +64,9 @@ struct Caps {
   // Sums spell out how they round: explicit fma() where this is set, else a multiply and an add
   // that the compiler may not contract. One choice per driver (see vk/quirks.h), part of the bits.
   bool use_fma = false;
+  // Values that are uniform in a subgroup live in scalar registers and are loaded once: a CPU
+  // driver then runs best on shaders that keep all but one operand uniform (see vk/quirks.h).
+  bool scalar_uniforms = false;
 };
 
 // The smallest device that hadal supports (Vulkan 1.2 minimum limits plus the required features,

@@ -64,17 +64,21 @@ struct MlaPrefillArgs {
   DeviceAddress q = 0, kv = 0, k_pe = 0, o = 0, state = 0;
 };
 
+// Two paths of the same bits: invocations along keys and value channels (the portable one), or
+// along queries, where invocations are lanes of a CPU.
 struct MlaPrefillConfig {
   uint32_t workgroup_size = 0;  // invocations: 4 to 64, divides 64
   uint32_t tile = 0;            // queries per workgroup
-  uint32_t pairs = 0;           // pairs of value channels per invocation
+  uint32_t pairs = 0;           // pairs of value channels per invocation; portable path
+  bool query_lanes = false;     // the other path, for exactly these sizes of a head:
+  uint32_t nope = 0, rope = 0, v = 0;
   bool use_fma = false;
   [[nodiscard]] std::string to_string() const;
 };
 
 // Ok, or kInvalidArgument naming the rule that `shape` breaks. Pure.
 [[nodiscard]] Status mla_prefill_check(const MlaPrefillShape& shape, const Caps& caps);
-// Depends on q_len and v only. Pure; requires mla_prefill_check to be ok.
+// Depends on q_len and the sizes of a head only. Pure; requires mla_prefill_check to be ok.
 [[nodiscard]] MlaPrefillConfig mla_prefill_choose(const MlaPrefillShape& shape, const Caps& caps);
 
 class MlaPrefill {
@@ -82,7 +86,8 @@ class MlaPrefill {
   // Creates the pipeline, or finds it. Thread-safe.
   [[nodiscard]] static Result<MlaPrefill> create(Device& device, const MlaPrefillConfig& config);
   // Records one dispatch. Errors: those of check; kInvalidArgument for a misaligned address, an
-  // absent state that is needed, or a v too large for the configuration; kHazard from the recorder.
+  // absent state that is needed, or a head that is not the configuration's; kHazard from the
+  // recorder.
   [[nodiscard]] Status record(Recorder& recorder, const MlaPrefillShape& shape,
                               const MlaPrefillArgs& args) const;
 
