@@ -9,7 +9,7 @@ function(hadal_target_defaults target)
                          -ffp-contract=off)
   if(HADAL_SANITIZE)
     target_compile_options(${target} PRIVATE -fsanitize=address,undefined
-                           -fno-sanitize-recover=all -fno-omit-frame-pointer -O1 -g)
+                           -fno-sanitize-recover=all -fno-omit-frame-pointer -O1 -g1)
     target_link_options(${target} PUBLIC -fsanitize=address,undefined)
   endif()
 endfunction()

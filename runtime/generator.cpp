@@ -32,17 +32,30 @@ Result<Generator> Generator::create(Device& device, model::Model& model, const K
   return Generator(model, pages, std::move(prefill), std::move(decode), std::move(sampler));
 }
 
+Status Generator::warm_up() {
+  // Long enough for the tiles that real prompts get; drivers compile at the first dispatch.
+  constexpr uint32_t kPromptTokens = 16;
+  const uint32_t room = std::min(model_->options().max_context, model_->options().max_tokens + 1);
+  if (room < 2) return {};
+  const std::vector<uint32_t> prompt(std::min(kPromptTokens, room - 1), 0);
+  GenerateOptions options;
+  options.max_new_tokens = 2;
+  return generate(prompt, options).status();
+}
+
 Result<GenerateResult> Generator::generate(std::span<const uint32_t> prompt,
                                            const GenerateOptions& options) {
   HADAL_TRY(check_sampling(options.sampling));
   const uint32_t context = model_->options().max_context;
   if (prompt.empty()) {
-    return Status(Errc::kInvalidArgument, "generate: the prompt must have at least one token, got 0");
+    return Status(Errc::kInvalidArgument,
+                  "generate: the prompt must have at least one token, got 0");
   }
   if (prompt.size() >= context) {
     return Status(Errc::kInvalidArgument,
                   fmt::format("generate: the prompt must be shorter than the context of {} tokens, "
-                              "got {}", context, prompt.size()));
+                              "got {}",
+                              context, prompt.size()));
   }
   const auto is_stop = [&](uint32_t id) {
     return std::find(options.stop_ids.begin(), options.stop_ids.end(), id) !=

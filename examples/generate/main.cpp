@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <chrono>
 #include <map>
 
 #include "common/program.h"
@@ -53,16 +54,19 @@ class Profile {
   std::map<std::string, std::pair<uint64_t, double>> kernels_;
 };
 
-void print_summary(const examples::LoadedModel& loaded, const runtime::GenerateResult& r) {
+void print_summary(const examples::LoadedModel& loaded, double warm_up_seconds,
+                   const runtime::GenerateResult& r) {
   const Caps& caps = loaded.device->caps();
   const size_t decoded = r.ids.empty() ? 0 : r.ids.size() - 1;  // the first comes from prefill
   fmt::print(stderr, "device   {} ({} {})\n", caps.device_name, caps.driver_name, caps.driver_info);
   fmt::print(stderr, "load     {:.2f} s ({})\n", loaded.load_seconds,
              examples::bytes_text(loaded.checkpoint_bytes));
+  fmt::print(stderr, "warm up  {:.2f} s (shaders compile once and stay in the driver's cache)\n",
+             warm_up_seconds);
   fmt::print(stderr, "prefill  {} tokens in {:.3f} s, {:.1f} tokens/s\n", r.prompt_tokens,
              r.prefill_seconds, r.prompt_tokens / std::max(r.prefill_seconds, 1e-9));
-  fmt::print(stderr, "decode   {} tokens in {:.3f} s, {:.1f} tokens/s\n", decoded,
-             r.decode_seconds, double(decoded) / std::max(r.decode_seconds, 1e-9));
+  fmt::print(stderr, "decode   {} tokens in {:.3f} s, {:.1f} tokens/s\n", decoded, r.decode_seconds,
+             double(decoded) / std::max(r.decode_seconds, 1e-9));
   fmt::print(stderr, "memory   {} on the device, {} resident at most\n",
              examples::bytes_text(loaded.device->peak_allocated_bytes()),
              examples::bytes_text(examples::peak_resident_bytes()));
@@ -91,6 +95,10 @@ Status run(Arguments& a) {
   HADAL_ASSIGN(runtime::Generator generator,
                runtime::Generator::create(*loaded.device, *loaded.model, *loaded.cache,
                                           *loaded.pages, recorder_options));
+  const auto warm_up_start = std::chrono::steady_clock::now();
+  HADAL_TRY(generator.warm_up());
+  const double warm_up_seconds =
+      std::chrono::duration<double>(std::chrono::steady_clock::now() - warm_up_start).count();
   Profile prefill, decode;
   if (a.profile) {
     generator.prefill().set_profile([&](const auto& t) { prefill.add(t); });
@@ -103,8 +111,10 @@ Status run(Arguments& a) {
       fmt::print("{} ", id);
     } else {
       Result<std::string> text = stream.push(id);
-      if (!text.ok()) stream_status = text.status();
-      else fmt::print("{}", *text);
+      if (!text.ok())
+        stream_status = text.status();
+      else
+        fmt::print("{}", *text);
     }
     std::fflush(stdout);
     return stream_status.ok();
@@ -115,7 +125,7 @@ Status run(Arguments& a) {
   HADAL_TRY(stream_status);
   fmt::print("{}\n", a.print_ids ? "" : stream.flush());
   std::fflush(stdout);
-  if (!a.quiet) print_summary(loaded, result);
+  if (!a.quiet) print_summary(loaded, warm_up_seconds, result);
   prefill.print("prefill");
   decode.print("decode");
   return {};
@@ -131,7 +141,8 @@ int main(int argc, char** argv) {
   app.add_option("MODEL_DIR", a.model.directory, "config.json, *.safetensors, tokenizer.json")
       ->required();
   app.add_option("PROMPT", a.prompt, "text to continue")->capture_default_str();
-  app.add_option("--prompt-file", a.prompt_file, "read the prompt from a file ('-': standard input)");
+  app.add_option("--prompt-file", a.prompt_file,
+                 "read the prompt from a file ('-': standard input)");
   app.add_option("--ids", a.ids, "prompt as token ids, e.g. 5,17,3");
   app.add_option("-n,--max-new-tokens", a.generate.max_new_tokens)->capture_default_str();
   app.add_option("--temperature", sampling.temperature, "0 is greedy")->capture_default_str();
@@ -141,10 +152,12 @@ int main(int argc, char** argv) {
   app.add_option("--seed", sampling.seed)->capture_default_str();
   app.add_option("--context", a.model.context, "positions to plan for; 0 is the model's own");
   app.add_option("--chunk", a.model.max_tokens, "prompt tokens per prefill step")
-      ->check(CLI::Range(1u, 65536u))->capture_default_str();
+      ->check(CLI::Range(1u, 65536u))
+      ->capture_default_str();
   app.add_option("--device", a.model.device, "index or part of the name (hadal-info lists them)");
   app.add_option("--cache", a.cache, "type of the latent cache")
-      ->check(CLI::IsMember({"f32", "bf16"}))->capture_default_str();
+      ->check(CLI::IsMember({"f32", "bf16"}))
+      ->capture_default_str();
   app.add_flag("--absorb-bf16", a.model.absorb_bf16, "bfloat16 copy of kv_b_proj for decode");
   app.add_flag("--ignore-eos", a.ignore_eos, "go on behind the end-of-text token");
   app.add_flag("--print-ids", a.print_ids, "print token ids instead of text");

@@ -38,6 +38,9 @@ class Generator {
   // outside the vocabulary), kCancelled, those of the device.
   [[nodiscard]] Result<GenerateResult> generate(std::span<const uint32_t> prompt,
                                                 const GenerateOptions& options);
+  // Runs a short prompt and one decode step and forgets them, so that every shader is compiled (and in
+  // the driver's cache) before the first token that matters. Waits.
+  [[nodiscard]] Status warm_up();
   [[nodiscard]] PrefillPipeline& prefill() { return prefill_; }
   [[nodiscard]] DecodePipeline& decode() { return decode_; }
 
