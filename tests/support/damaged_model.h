@@ -1,5 +1,5 @@
-// Copies of a golden checkpoint with something wrong: its config as JSON and its tensors in memory, to be
-// changed and written as one model.safetensors.
+// Copies of a golden checkpoint with something wrong: its config as JSON and its tensors in memory,
+// to be changed and written as one model.safetensors.
 #pragma once
 
 #include <nlohmann/json.hpp>
@@ -27,7 +27,9 @@ struct ModelFiles {
     const auto checkpoint = model::Checkpoint::open(dir);
     EXPECT_TRUE(checkpoint.ok());
     for (const model::TensorView& t : checkpoint->tensors()) {
-      files.tensors.push_back({t.name, std::string(model::dtype_name(t.dtype)), t.shape,
+      files.tensors.push_back({t.name,
+                               std::string(model::dtype_name(t.dtype)),
+                               t.shape,
                                {reinterpret_cast<const char*>(t.bytes.data()), t.bytes.size()}});
     }
     return files;
@@ -47,7 +49,7 @@ struct ModelFiles {
   // The same number of elements' worth of zeros in another type or shape.
   void retype(const std::string& name, const std::string& dtype) {
     Tensor& t = tensor(name);
-    uint64_t bytes = dtype == "F32" ? 4 : dtype == "BF16" || dtype == "F16" ? 2 : 1;
+    uint64_t bytes = dtype.ends_with("32") ? 4 : dtype.ends_with("16") ? 2 : 1;
     for (const uint64_t dim : t.shape) bytes *= dim;
     t.dtype = dtype;
     t.data.assign(bytes, '\0');
