@@ -9,7 +9,7 @@ sysroot=""
 jobs=$(nproc)
 if [ "${1:-}" = --all ]; then
   shift
-  export HADAL_TEST_ALL=1
+  export HADAL_TEST_ALL=1 HADAL_FUZZ_SECONDS=60
 else
   set -- -LE slow "$@"
 fi

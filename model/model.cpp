@@ -2,11 +2,30 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "hadal/embedding.h"
 #include "hadal/rope.h"
 #include "model_impl.h"
 
 namespace hadal::model {
+namespace {
+
+// In pieces: a table of a long context is large, and the host's copy comes on top of the plan.
+Status upload_rope_table(Device& device, const ModelConfig& config, uint32_t positions,
+                         const Buffer& table) {
+  const std::vector<double> frequencies = config.rope_inverse_frequencies();
+  constexpr uint32_t kPiece = 4096;
+  for (uint32_t first = 0; first < positions; first += kPiece) {
+    const std::vector<float> piece = rope_table(frequencies, config.rope_amplitude(), first,
+                                                std::min(kPiece, positions - first));
+    HADAL_TRY(device.upload(table, 4ull * first * config.qk_rope_head_dim,
+                            std::as_bytes(std::span(piece))));
+  }
+  return {};
+}
+
+}  // namespace
 
 Status Model::Impl::check_tokens(uint32_t tokens, uint32_t most) const {
   if (tokens >= 1 && tokens <= most) return {};
@@ -50,11 +69,10 @@ Result<std::unique_ptr<Model>> Model::create(Device& device, ModelConfig config,
                   fmt::format("model: expansion_rows must be a positive multiple of 64, got {}",
                               options.expansion_rows));
   }
+  HADAL_TRY(check_supported(config, options, device.caps()));
   HADAL_ASSIGN(Workspace work, Workspace::create(device, config, options));
-  const std::vector<float> table = rope_table(config.rope_inverse_frequencies(),
-                                              config.rope_amplitude(), 0, options.max_context);
-  HADAL_ASSIGN(Buffer rope, device.allocate(table.size() * 4));
-  HADAL_TRY(device.upload(rope, 0, std::as_bytes(std::span(table))));
+  HADAL_ASSIGN(Buffer rope, device.allocate(4ull * options.max_context * config.qk_rope_head_dim));
+  HADAL_TRY(upload_rope_table(device, config, options.max_context, rope));
   HADAL_ASSIGN(Buffer logits,
                device.allocate(4ull * options.max_logit_rows * config.vocab_size));
   auto impl = std::make_unique<Impl>(device, std::move(config), options, std::move(weights),

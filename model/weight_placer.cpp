@@ -81,6 +81,10 @@ Result<WeightPlacer::Slot> WeightPlacer::place(uint64_t bytes, const std::string
     ++block_;
     block_used_ = 0;
   }
+  // The plan compared tensors; it no longer fits when their file has changed since.
+  if (block_ >= blocks_.size() || block_used_ + size > block_bytes_[block_]) {
+    return Status(Errc::kMalformed, fmt::format("{}: file changed while it was loaded", what));
+  }
   const Slot slot{blocks_[block_].address() + block_used_, &blocks_[block_], block_used_};
   block_used_ += size;
   return slot;
@@ -102,6 +106,7 @@ Status WeightPlacer::finished(const TensorView& view) {
 
 Status WeightPlacer::copy_rows(const TensorView& view, const Slot& slot, uint32_t rows,
                                uint64_t row_bytes, uint64_t dst_stride_bytes) {
+  const bool is_e4m3 = view.dtype == DType::kF8E4M3;
   if (device_) {
     const auto rows_per_chunk = uint32_t(std::max<uint64_t>(1, kChunkBytes / dst_stride_bytes));
     std::vector<std::byte> chunk;
@@ -109,6 +114,10 @@ Status WeightPlacer::copy_rows(const TensorView& view, const Slot& slot, uint32_
       const uint32_t count = std::min(rows_per_chunk, rows - row);
       chunk.assign(uint64_t{count} * dst_stride_bytes, std::byte{0});
       const auto source = view.bytes.subspan(row * row_bytes, count * row_bytes);
+      if (const ptrdiff_t at = is_e4m3 ? find_nan_code(source) : -1; at >= 0) {
+        return malformed(view, fmt::format("must hold no NaN, got one at element {}",
+                                           row * row_bytes + uint64_t(at)));
+      }
       for (uint32_t r = 0; r < count; ++r) {
         std::memcpy(&chunk[r * dst_stride_bytes], &source[r * row_bytes], row_bytes);
       }
@@ -162,11 +171,6 @@ Result<LinearWeight> WeightPlacer::fp8_matrix(const TensorView& view, uint32_t n
   w.n = n, w.k = k;
   w.b_stride = round_up(k, 16);
   w.b_scale_stride = ceil_div(k, kFp8BlockElems);
-  if (device_) {
-    if (const ptrdiff_t at = find_nan_code(view.bytes); at >= 0) {
-      return malformed(view, fmt::format("must hold no NaN, got one at element {}", at));
-    }
-  }
   HADAL_ASSIGN(const Slot codes, place(uint64_t{n} * w.b_stride, view.name));
   HADAL_TRY(copy_rows(view, codes, n, k, w.b_stride));
   const uint64_t scale_row = uint64_t{w.b_scale_stride} * 4;
@@ -222,6 +226,7 @@ Result<LinearWeight> WeightPlacer::linear_as_bf16(const std::string& name, uint3
     }
     HADAL_TRY(write(slot, uint64_t{r} * w.b_stride * 2, std::as_bytes(std::span(row))));
   }
+  checkpoint_.release_pages(view->bytes);
   return w;
 }
 

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "hadal/grouped_gemm.h"
+#include "hadal/model/model.h"
 #include "weight_placer.h"
 
 namespace hadal::model {
@@ -159,6 +160,7 @@ Status load_all(WeightPlacer& placer, const ModelConfig& c, const LoadOptions& o
 
 Result<uint64_t> weights_device_bytes(const Checkpoint& checkpoint, const ModelConfig& config,
                                       const LoadOptions& options) {
+  HADAL_TRY(check_supported(config));
   WeightPlacer plan(checkpoint, UINT64_MAX);
   Weights ignored;
   HADAL_TRY(load_all(plan, config, options, ignored));
@@ -168,6 +170,7 @@ Result<uint64_t> weights_device_bytes(const Checkpoint& checkpoint, const ModelC
 Result<Weights> Weights::load(Device& device, const Checkpoint& checkpoint,
                               const ModelConfig& config, const LoadOptions& options) {
   const Caps& caps = device.caps();
+  HADAL_TRY(check_supported(config));
   WeightPlacer plan(checkpoint, caps.max_allocation_bytes);
   {
     Weights planned;

@@ -10,11 +10,13 @@
 #include <string>
 #include <vector>
 
+#include "support/fuzz.h"
 #include "support/safetensors_writer.h"
 
 namespace hadal::model {
 namespace {
 
+using ::hadal::testing::FuzzRounds;
 using ::hadal::testing::TempDir;
 using ::hadal::testing::write_file;
 using Json = nlohmann::json;
@@ -671,7 +673,7 @@ TEST(ConfigFuzz, MutatedTextNeverCrashes) {
   const std::string valid = v31().dump();
   std::mt19937 random(19);
   int parsed_count = 0;
-  for (int i = 0; i < 6000; ++i) {
+  for (FuzzRounds rounds(6000); rounds.next();) {
     std::string text = valid;
     for (int n = static_cast<int>(random() % 3); n >= 0; --n) {
       const size_t at = random() % text.size();
@@ -714,7 +716,7 @@ TEST(ConfigFuzz, MutatedFieldsNeverCrash) {
                                     Json::array({1, 2}),
                                     1e-300};
   std::mt19937 random(23);
-  for (int i = 0; i < 6000; ++i) {
+  for (FuzzRounds rounds(6000); rounds.next();) {
     Json json = random() % 2 == 0 ? v31() : v2_lite();
     for (int n = 0; n < 3; ++n) {
       Json* object = &json;

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "support/big_tokenizer.h"
+#include "support/fuzz.h"
 
 namespace {
 
@@ -22,6 +23,7 @@ using hadal::Errc;
 using hadal::model::StreamDecoder;
 using hadal::model::Tokenizer;
 using hadal::test::big_tokenizer_detail::next_random;
+using hadal::testing::FuzzRounds;
 using nlohmann::json;
 using Ids = std::vector<uint32_t>;
 
@@ -502,7 +504,8 @@ TEST(TokenizerFile, SurvivesMutations) {
   const std::string sample = "It was 1234 \u4eba\n\n  <think>x</think> \xF0\x9F\x98\x80!";
   uint64_t state = 10;
   int loaded = 0;
-  for (int i = 0; i < 4000; ++i) {
+  for (FuzzRounds rounds(4000); rounds.next();) {
+    const int i = rounds.done() - 1;
     std::string text = original;
     for (uint64_t n = 1 + next_random(state) % 4; n > 0; --n) {
       const size_t at = next_random(state) % text.size();

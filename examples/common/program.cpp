@@ -1,15 +1,17 @@
 #include "common/program.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <charconv>
 #include <chrono>
 #include <csignal>
 #include <cstdlib>
 #include <fstream>
 #include <iostream>
-#include <iterator>
-#include <sstream>
+#include <new>
 
 #include "hadal/model/safetensors.h"
 #include "hadal/model/weights.h"
@@ -18,7 +20,9 @@ namespace hadal::examples {
 namespace {
 
 volatile std::sig_atomic_t g_interrupted = 0;
-void on_interrupt(int) { g_interrupted = 1; }
+void on_interrupt(int) {
+  g_interrupted = 1;
+}
 
 using Clock = std::chrono::steady_clock;
 double seconds_since(Clock::time_point start) {
@@ -55,24 +59,90 @@ class ProgressBar {
 Status check_memory(const Caps& caps, uint64_t weights, uint64_t workspace, uint64_t cache,
                     uint32_t context) {
   const uint64_t needed = weights + workspace + cache;
-  if (needed <= caps.device_heap_free_bytes) return {};
-  return {Errc::kOutOfDeviceMemory,
-          fmt::format("load: {} are needed (weights {}, workspace {}, cache of {} positions {}), "
-                      "{} has {} free of {}",
-                      bytes_text(needed), bytes_text(weights), bytes_text(workspace), context,
-                      bytes_text(cache), caps.device_name, bytes_text(caps.device_heap_free_bytes),
-                      bytes_text(caps.device_heap_bytes))};
+  const std::string plan = fmt::format(
+      "load: {} are needed (weights {}, workspace {}, cache of {} positions {})",
+      bytes_text(needed), bytes_text(weights), bytes_text(workspace), context, bytes_text(cache));
+  if (needed > caps.device_heap_free_bytes) {
+    return {
+        Errc::kOutOfDeviceMemory,
+        fmt::format("{}, {} has {} free of {}", plan, caps.device_name,
+                    bytes_text(caps.device_heap_free_bytes), bytes_text(caps.device_heap_bytes))};
+  }
+  const uint64_t most = std::min(caps.max_allocation_bytes, caps.max_buffer_bytes);
+  if (std::max(workspace, cache) > most) {
+    return {Errc::kOutOfDeviceMemory, fmt::format("{}, {} allows {} in one buffer", plan,
+                                                  caps.device_name, bytes_text(most))};
+  }
+  return {};
+}
+
+// What a message quotes may hold line breaks and escape sequences, and be long.
+std::string one_line(std::string text) {
+  constexpr size_t kMost = 1000;
+  if (text.size() > kMost)
+    text = text.substr(0, kMost / 2) + "..." + text.substr(text.size() - kMost / 2);
+  for (char& c : text) {
+    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) c = '?';
+  }
+  return text;
+}
+
+// A standard stream that was closed would lend its number to the next file that is opened.
+void open_standard_streams() {
+  for (int fd = 0; fd <= 2; ++fd) {
+    if (fcntl(fd, F_GETFD) == -1 && open("/dev/null", O_RDWR) != fd) return;
+  }
+}
+
+// The whole of a stream, at most kMaxTextBytes.
+Result<std::string> read_stream(std::istream& in, const std::string& name) {
+  constexpr size_t kMaxTextBytes = size_t{256} << 20;  // some 60 million tokens
+  std::string text;
+  std::vector<char> piece(1 << 16);
+  while (in.read(piece.data(), std::streamsize(piece.size())) || in.gcount() > 0) {
+    text.append(piece.data(), size_t(in.gcount()));
+    if (text.size() > kMaxTextBytes) {
+      return Status(Errc::kInvalidArgument, fmt::format("{}: text must be at most {}, got more",
+                                                        name, bytes_text(kMaxTextBytes)));
+    }
+  }
+  if (interrupted()) return Status(Errc::kCancelled, "interrupted");  // a read ends at a signal
+  if (in.bad()) return Status(Errc::kIo, fmt::format("{}: cannot be read", name));
+  return text;
 }
 
 }  // namespace
 
 int report(const std::string& program, const Status& status) {
-  if (status.code() == Errc::kCancelled) {
-    fmt::print(stderr, "\n{}: interrupted\n", program);
-    return kExitInterrupted;
+  const bool cancelled = status.code() == Errc::kCancelled;
+  const std::string line =
+      fmt::format("{}: {}\n", program, cancelled ? "interrupted" : one_line(status.message()));
+  std::fputs(line.c_str(), stderr);  // fmt::print throws where standard error is closed
+  return cancelled ? kExitInterrupted : kExitError;
+}
+
+int run_program(CLI::App& app, int argc, char** argv, const std::function<Status()>& run) {
+  open_standard_streams();
+  const std::string& name = app.get_name();
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::Success& help) {
+    return app.exit(help);
+  } catch (const CLI::ParseError& e) {
+    return report(name, {Errc::kInvalidArgument, e.what()});
   }
-  fmt::print(stderr, "{}: {}\n", program, status.message());
-  return kExitError;
+  Status status;
+  try {
+    status = run();
+  } catch (const std::bad_alloc&) {
+    status = {Errc::kOutOfHostMemory, "the host has too little memory"};
+  } catch (const std::exception& e) {  // of fmt on an output that takes no more
+    status = {Errc::kInternal, e.what()};
+  }
+  if (status.ok() && (std::fflush(stdout) != 0 || std::ferror(stdout))) {
+    status = {Errc::kIo, "standard output cannot be written"};
+  }
+  return status.ok() ? 0 : report(name, status);
 }
 
 void prepare_cpu_driver(uint64_t checkpoint_bytes) {
@@ -92,7 +162,9 @@ void install_interrupt_handler() {
   sigaction(SIGINT, &action, nullptr);
 }
 
-bool interrupted() { return g_interrupted != 0; }
+bool interrupted() {
+  return g_interrupted != 0;
+}
 
 std::filesystem::path default_cache_dir() {
   if (const char* xdg = std::getenv("XDG_CACHE_HOME"); xdg && *xdg) {
@@ -126,78 +198,146 @@ std::string bytes_text(uint64_t bytes) {
 
 Result<std::vector<uint32_t>> parse_ids(const std::string& text) {
   std::vector<uint32_t> ids;
-  std::string word;
-  std::istringstream in(text);
-  while (std::getline(in, word, ',')) {
-    size_t used = 0;
-    unsigned long value = 0;
-    try {
-      value = std::stoul(word, &used);
-    } catch (const std::exception&) {
-      used = 0;
-    }
-    if (used == 0 || used != word.size() || value > UINT32_MAX || word[0] == '-') {
+  for (size_t begin = 0; begin <= text.size() && !text.empty();) {
+    const size_t end = std::min(text.find(',', begin), text.size());
+    uint32_t id = 0;
+    const auto [stop, error] = std::from_chars(text.data() + begin, text.data() + end, id);
+    if (error != std::errc() || stop != text.data() + end) {
       return Status(Errc::kInvalidArgument,
-                    fmt::format("--ids: must be numbers with commas, got '{}'", word));
+                    fmt::format("--ids: must be numbers below 2^32 with commas between, got '{}'",
+                                text.substr(begin, std::min<size_t>(end - begin, 40))));
     }
-    ids.push_back(uint32_t(value));
+    ids.push_back(id);
+    begin = end + 1;
   }
   return ids;
 }
 
+std::string refuse_inexact_integer(const std::string& text) {
+  uint64_t value = 0;
+  const auto [stop, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  const bool exact = error == std::errc() && stop == text.data() + text.size();
+  return exact ? "" : "must be a whole number below 2^64, got " + text.substr(0, 40);
+}
+
 Result<std::string> read_text(const std::string& file) {
-  if (file == "-") return std::string(std::istreambuf_iterator<char>(std::cin), {});
+  if (file == "-") return read_stream(std::cin, "standard input");
+  std::error_code error;
   std::ifstream in(file, std::ios::binary);
-  std::string text(std::istreambuf_iterator<char>(in), {});
-  if (!in.is_open() || in.bad()) return Status(Errc::kIo, fmt::format("{}: cannot be read", file));
-  return text;
+  if (!in.is_open() || std::filesystem::is_directory(file, error)) {
+    return Status(Errc::kIo, fmt::format("{}: cannot be read", file));
+  }
+  return read_stream(in, file);
 }
 
 Status write_file(const std::filesystem::path& file, std::span<const std::byte> data) {
-  const auto partial = std::filesystem::path(file).concat(".partial");
-  std::ofstream out(partial, std::ios::binary);
+  std::error_code error;
+  // A device or a pipe is written, not replaced.
+  const auto kind = std::filesystem::status(file, error).type();
+  const bool replace =
+      kind == std::filesystem::file_type::regular || kind == std::filesystem::file_type::not_found;
+  const auto target = replace ? std::filesystem::path(file).concat(".partial") : file;
+  std::ofstream out(target, std::ios::binary);
   out.write(reinterpret_cast<const char*>(data.data()), std::streamsize(data.size()));
   out.close();
-  std::error_code error;
-  if (out) std::filesystem::rename(partial, file, error);
+  error.clear();
+  if (out && replace) std::filesystem::rename(target, file, error);
   if (!out || error) {
-    std::filesystem::remove(partial, error);
+    std::error_code ignored;
+    if (replace) std::filesystem::remove(target, ignored);
     return {Errc::kIo, fmt::format("{}: cannot be written", file.string())};
   }
   return {};
 }
 
+Status check_writable(const std::string& option, const std::filesystem::path& file) {
+  if (file.empty()) return {};
+  std::error_code error;
+  const auto refuse = [&](const char* rule) {
+    return Status(Errc::kIo, fmt::format("{}: {} {}", option, file.string(), rule));
+  };
+  if (std::filesystem::is_directory(file, error)) return refuse("must be a file, got a directory");
+  const auto parent = file.has_parent_path() ? file.parent_path() : std::filesystem::path(".");
+  if (!std::filesystem::is_directory(parent, error)) {
+    return refuse("must lie in a directory that exists");
+  }
+  const bool exists = std::filesystem::exists(file, error);
+  const bool regular = std::filesystem::is_regular_file(file, error);
+  if ((exists && access(file.c_str(), W_OK) != 0) ||
+      ((!exists || regular) && access(parent.c_str(), W_OK) != 0)) {
+    return refuse("must be writable");
+  }
+  return {};
+}
+
+Result<model::ModelConfig> load_config(const std::filesystem::path& directory) {
+  std::error_code error;
+  if (!std::filesystem::is_directory(directory, error)) {
+    return Status(Errc::kIo,
+                  fmt::format("MODEL_DIR: {} must be a directory, got {}", directory.string(),
+                              std::filesystem::exists(directory, error) ? "another kind of file"
+                                                                        : "nothing of that name"));
+  }
+  return model::load_config(directory);
+}
+
+Status check_tokenizer(const std::filesystem::path& directory, const model::Tokenizer& tokenizer,
+                       const model::ModelConfig& config) {
+  if (tokenizer.vocab_size() <= config.vocab_size) return {};
+  return {Errc::kMalformed,
+          fmt::format("{}: ids must be below config.json's vocab_size of {}, got {}",
+                      (directory / "tokenizer.json").string(), config.vocab_size,
+                      tokenizer.vocab_size() - 1)};
+}
+
+Status check_ids(std::span<const uint32_t> ids, const model::ModelConfig& config) {
+  if (ids.empty()) {
+    return {Errc::kInvalidArgument, "the text must have at least one token, got 0"};
+  }
+  for (size_t i = 0; i < ids.size(); ++i) {
+    if (ids[i] < config.vocab_size) continue;
+    return {Errc::kInvalidArgument,
+            fmt::format("token ids must be below the vocabulary's {}, got {} at index {}",
+                        config.vocab_size, ids[i], i)};
+  }
+  return {};
+}
+
+Result<uint32_t> choose_context(uint32_t wanted, const model::ModelConfig& config) {
+  if (wanted <= config.max_position_embeddings) {
+    return wanted ? wanted : config.max_position_embeddings;
+  }
+  return Status(Errc::kInvalidArgument,
+                fmt::format("--context: must be at most the model's {}, got {}",
+                            config.max_position_embeddings, wanted));
+}
+
 Result<LoadedModel> load_model(const ModelRequest& request) {
   const auto start = Clock::now();
   LoadedModel loaded;
-  HADAL_ASSIGN(model::ModelConfig config, model::load_config(request.directory));
+  HADAL_ASSIGN(model::ModelConfig config, load_config(request.directory));
   HADAL_ASSIGN(const model::Checkpoint checkpoint, model::Checkpoint::open(request.directory));
   loaded.checkpoint_bytes = checkpoint.data_bytes();
   prepare_cpu_driver(loaded.checkpoint_bytes);
 
   model::ModelOptions options;
-  options.max_context = request.context ? request.context : config.max_position_embeddings;
-  if (options.max_context > config.max_position_embeddings) {
-    return Status(Errc::kInvalidArgument,
-                  fmt::format("load: the context must be at most the model's {}, got {}",
-                              config.max_position_embeddings, options.max_context));
-  }
+  HADAL_ASSIGN(options.max_context, choose_context(request.context, config));
   options.max_tokens = std::min(request.max_tokens, options.max_context);
   options.max_logit_rows = request.max_logit_rows;
   model::LoadOptions load;
   load.absorb_bf16 = request.absorb_bf16;
   load.load_mtp = request.load_mtp;
-  HADAL_ASSIGN(const uint64_t weights_bytes,
-               model::weights_device_bytes(checkpoint, config, load));
+  HADAL_ASSIGN(const uint64_t weights_bytes, model::weights_device_bytes(checkpoint, config, load));
   DeviceOptions device_options;
   device_options.select = request.device;
   device_options.cache_dir = default_cache_dir();
   HADAL_ASSIGN(loaded.device, Device::create(device_options));
   const uint32_t pages = ceil_div(options.max_context, runtime::kPageTokens);
-  HADAL_TRY(check_memory(loaded.device->caps(), weights_bytes,
-                         model::workspace_bytes(config, options),
-                         model::cache_bytes(config, pages, request.cache_type),
-                         options.max_context));
+  HADAL_TRY(model::check_supported(config, options, loaded.device->caps()));
+  HADAL_TRY(
+      check_memory(loaded.device->caps(), weights_bytes, model::workspace_bytes(config, options),
+                   model::cache_bytes(config, pages, request.cache_type), options.max_context));
+  if (interrupted()) return Status(Errc::kCancelled, "load: cancelled");
   ProgressBar bar(request.progress);
   load.progress = [&](uint64_t done, uint64_t total) {
     bar.update(done, total);

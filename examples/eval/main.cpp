@@ -19,7 +19,8 @@ constexpr const char* kProgram = "hadal-eval";
 
 struct Arguments {
   examples::ModelRequest model;
-  std::string ids, text, dump_logits, dump_mtp_logits;
+  std::optional<std::string> ids, text;
+  std::string dump_logits, dump_mtp_logits;
   std::string backend = "vulkan", form = "prefill", cache = "f32";
   bool perplexity = false;
   uint32_t window = 0;
@@ -45,7 +46,7 @@ class Backend {
 Result<Backend> Backend::create(Arguments& a, uint32_t longest, bool mtp) {
   Backend b;
   if (a.backend == "reference") {
-    HADAL_ASSIGN(const model::ModelConfig config, model::load_config(a.model.directory));
+    HADAL_ASSIGN(const model::ModelConfig config, examples::load_config(a.model.directory));
     HADAL_ASSIGN(model::Checkpoint checkpoint, model::Checkpoint::open(a.model.directory));
     b.vocab_ = config.vocab_size;
     b.reference_options_.form = a.form == "decode" ? model::reference::AttentionForm::kAbsorbed
@@ -172,19 +173,23 @@ void print_top5(const std::vector<float>& logits, uint32_t vocab, const model::T
 }
 
 Status run(Arguments& a) {
+  HADAL_TRY(examples::check_writable("--dump-logits", a.dump_logits));
+  HADAL_TRY(examples::check_writable("--dump-mtp-logits", a.dump_mtp_logits));
+  HADAL_ASSIGN(const model::ModelConfig config, examples::load_config(a.model.directory));
   std::optional<model::Tokenizer> tokenizer;
   std::vector<uint32_t> ids;
-  if (!a.text.empty() || std::filesystem::exists(a.model.directory / "tokenizer.json")) {
+  std::error_code error;
+  if (a.text || std::filesystem::exists(a.model.directory / "tokenizer.json", error)) {
     HADAL_ASSIGN(tokenizer, model::Tokenizer::load(a.model.directory));
+    HADAL_TRY(examples::check_tokenizer(a.model.directory, *tokenizer, config));
   }
-  if (!a.ids.empty()) {
-    HADAL_ASSIGN(ids, examples::parse_ids(a.ids));
+  if (a.ids) {
+    HADAL_ASSIGN(ids, examples::parse_ids(*a.ids));
   } else {
-    HADAL_ASSIGN(const std::string text, examples::read_text(a.text));
+    HADAL_ASSIGN(const std::string text, examples::read_text(*a.text));
     HADAL_ASSIGN(ids, tokenizer->encode(text));
   }
-  if (ids.empty()) return {Errc::kInvalidArgument, "evaluate: the text must have at least one token, got 0"};
-  HADAL_ASSIGN(const model::ModelConfig config, model::load_config(a.model.directory));
+  HADAL_TRY(examples::check_ids(ids, config));
   const uint32_t window = a.window ? a.window : config.max_position_embeddings;
   const bool has_mtp = config.num_nextn_predict_layers > 0;
   if (!a.dump_mtp_logits.empty() && !has_mtp) {
@@ -194,8 +199,8 @@ Status run(Arguments& a) {
   const size_t longest = a.perplexity ? std::min<size_t>(window, ids.size()) : ids.size();
   if (longest > config.max_position_embeddings) {
     return {Errc::kInvalidArgument,
-            fmt::format("evaluate: the text must fit the context of {} tokens, got {}",
-                        config.max_position_embeddings, longest)};
+            fmt::format("the {} must fit the context of {} tokens, got {}",
+                        a.perplexity ? "window" : "text", config.max_position_embeddings, longest)};
   }
   HADAL_ASSIGN(Backend backend, Backend::create(a, uint32_t(longest), mtp));
   if (a.perplexity) return print_perplexity(backend, ids, window, mtp);
@@ -220,7 +225,7 @@ int main(int argc, char** argv) {
   CLI::App app("Logits, perplexity and MTP acceptance of a checkpoint over a text.", kProgram);
   app.add_option("MODEL_DIR", a.model.directory)->required();
   auto* ids = app.add_option("--ids", a.ids, "token ids, e.g. 0,5,7");
-  auto* text = app.add_option("--text", a.text, "text file ('-': standard input)")->excludes(ids);
+  app.add_option("--text", a.text, "text file ('-': standard input)")->excludes(ids);
   app.add_option("--dump-logits", a.dump_logits, "write float32 [T, vocab] to this file");
   app.add_option("--dump-mtp-logits", a.dump_mtp_logits, "write float32 [T-1, vocab] to this file");
   app.add_flag("--perplexity", a.perplexity,
@@ -236,14 +241,10 @@ int main(int argc, char** argv) {
       ->check(CLI::Range(1u, 65536u))->capture_default_str();
   app.add_flag("--absorb-bf16", a.model.absorb_bf16, "bfloat16 copy of kv_b_proj for decode");
   app.add_option("--device", a.model.device, "index or part of the name (hadal-info lists them)");
-  try {
-    app.parse(argc, argv);
-    if (ids->empty() && text->empty()) throw CLI::RequiredError("--ids or --text");
-  } catch (const CLI::ParseError& e) {
-    return app.exit(e) == 0 ? 0 : examples::kExitError;
-  }
-  a.model.cache_type = a.cache == "bf16" ? ElementType::kBf16 : ElementType::kF32;
-  examples::install_interrupt_handler();
-  const Status status = run(a);
-  return status.ok() ? 0 : examples::report(kProgram, status);
+  return examples::run_program(app, argc, argv, [&]() -> Status {
+    examples::install_interrupt_handler();
+    if (!a.ids && !a.text) return {Errc::kInvalidArgument, "--ids or --text: is required"};
+    a.model.cache_type = a.cache == "bf16" ? ElementType::kBf16 : ElementType::kF32;
+    return run(a);
+  });
 }

@@ -4,6 +4,7 @@
 #include <CLI/CLI.hpp>
 #include <chrono>
 #include <map>
+#include <optional>
 
 #include "common/program.h"
 #include "hadal/runtime/generator.h"
@@ -15,15 +16,34 @@ constexpr const char* kProgram = "hadal-generate";
 
 struct Arguments {
   examples::ModelRequest model;
-  std::string prompt, prompt_file, ids;
+  std::string prompt = "Once upon a time";
+  std::optional<std::string> prompt_file, ids;
   std::string cache = "f32";
   runtime::GenerateOptions generate;
   bool ignore_eos = false, print_ids = false, quiet = false, profile = false;
 };
 
-Result<std::string> prompt_text(const Arguments& a) {
-  if (a.prompt_file.empty()) return a.prompt;
-  return examples::read_text(a.prompt_file);
+Result<std::vector<uint32_t>> prompt_ids(const Arguments& a,
+                                         const std::optional<model::Tokenizer>& tokenizer,
+                                         const model::ModelConfig& config) {
+  HADAL_ASSIGN(const uint32_t context, examples::choose_context(a.model.context, config));
+  std::vector<uint32_t> ids;
+  if (a.ids) {
+    HADAL_ASSIGN(ids, examples::parse_ids(*a.ids));
+  } else {
+    std::string text = a.prompt;
+    if (a.prompt_file) {
+      HADAL_ASSIGN(text, examples::read_text(*a.prompt_file));
+    }
+    HADAL_ASSIGN(ids, tokenizer->encode(text));
+  }
+  HADAL_TRY(examples::check_ids(ids, config));
+  if (ids.size() >= context) {
+    return Status(Errc::kInvalidArgument,
+                  fmt::format("the prompt must be shorter than the context of {} tokens, got {}",
+                              context, ids.size()));
+  }
+  return ids;
 }
 
 // Sums the device time of each kernel over all steps.
@@ -73,22 +93,15 @@ void print_summary(const examples::LoadedModel& loaded, double warm_up_seconds,
 }
 
 Status run(Arguments& a) {
-  HADAL_ASSIGN(const model::Tokenizer tokenizer, model::Tokenizer::load(a.model.directory));
-  std::vector<uint32_t> prompt;
-  if (!a.ids.empty()) {
-    HADAL_ASSIGN(prompt, examples::parse_ids(a.ids));
-  } else {
-    HADAL_ASSIGN(const std::string text, prompt_text(a));
-    HADAL_ASSIGN(prompt, tokenizer.encode(text));
-  }
   HADAL_TRY(runtime::check_sampling(a.generate.sampling));
-  HADAL_ASSIGN(examples::LoadedModel loaded, examples::load_model(a.model));
-  const model::ModelConfig& config = loaded.model->config();
-  if (tokenizer.vocab_size() > config.vocab_size) {
-    return {Errc::kMalformed,
-            fmt::format("{}: tokenizer.json has {} ids, config.json's vocab_size is {}",
-                        a.model.directory.string(), tokenizer.vocab_size(), config.vocab_size)};
+  HADAL_ASSIGN(const model::ModelConfig config, examples::load_config(a.model.directory));
+  std::optional<model::Tokenizer> tokenizer;  // not needed from ids to ids
+  if (!a.ids || !a.print_ids) {
+    HADAL_ASSIGN(tokenizer, model::Tokenizer::load(a.model.directory));
+    HADAL_TRY(examples::check_tokenizer(a.model.directory, *tokenizer, config));
   }
+  HADAL_ASSIGN(const std::vector<uint32_t> prompt, prompt_ids(a, tokenizer, config));
+  HADAL_ASSIGN(examples::LoadedModel loaded, examples::load_model(a.model));
   if (!a.ignore_eos) a.generate.stop_ids = config.eos_token_ids;
   RecorderOptions recorder_options;
   recorder_options.timestamps = a.profile;
@@ -104,13 +117,14 @@ Status run(Arguments& a) {
     generator.prefill().set_profile([&](const auto& t) { prefill.add(t); });
     generator.decode().set_profile([&](const auto& t) { decode.add(t); });
   }
-  model::StreamDecoder stream(tokenizer);
+  std::optional<model::StreamDecoder> stream;
+  if (tokenizer) stream.emplace(*tokenizer);
   Status stream_status;
   a.generate.on_token = [&](uint32_t id) {
     if (a.print_ids) {
       fmt::print("{} ", id);
     } else {
-      Result<std::string> text = stream.push(id);
+      Result<std::string> text = stream->push(id);
       if (!text.ok())
         stream_status = text.status();
       else
@@ -120,11 +134,13 @@ Status run(Arguments& a) {
     return stream_status.ok();
   };
   a.generate.cancelled = [] { return examples::interrupted(); };
-  if (!a.print_ids && !a.quiet && a.ids.empty()) fmt::print("{}", a.prompt);
-  HADAL_ASSIGN(const runtime::GenerateResult result, generator.generate(prompt, a.generate));
-  HADAL_TRY(stream_status);
-  fmt::print("{}\n", a.print_ids ? "" : stream.flush());
+  if (!a.print_ids && !a.quiet && !a.ids) fmt::print("{}", a.prompt);
+  const Result<runtime::GenerateResult> generated = generator.generate(prompt, a.generate);
+  // Also when it ended early: what follows on standard error begins a line.
+  fmt::print("{}\n", a.print_ids ? "" : stream->flush());
   std::fflush(stdout);
+  HADAL_ASSIGN(const runtime::GenerateResult result, generated);
+  HADAL_TRY(stream_status);
   if (!a.quiet) print_summary(loaded, warm_up_seconds, result);
   prefill.print("prefill");
   decode.print("decode");
@@ -135,21 +151,25 @@ Status run(Arguments& a) {
 
 int main(int argc, char** argv) {
   Arguments a;
-  a.prompt = "Once upon a time";
   auto& sampling = a.generate.sampling;
   CLI::App app("Streams text from a checkpoint of the DeepSeek-V3 family.", kProgram);
   app.add_option("MODEL_DIR", a.model.directory, "config.json, *.safetensors, tokenizer.json")
       ->required();
-  app.add_option("PROMPT", a.prompt, "text to continue")->capture_default_str();
-  app.add_option("--prompt-file", a.prompt_file,
-                 "read the prompt from a file ('-': standard input)");
-  app.add_option("--ids", a.ids, "prompt as token ids, e.g. 5,17,3");
+  auto* prompt = app.add_option("PROMPT", a.prompt, "text to continue")->capture_default_str();
+  auto* file = app.add_option("--prompt-file", a.prompt_file,
+                              "read the prompt from a file ('-': standard input)")
+                   ->excludes(prompt);
+  app.add_option("--ids", a.ids, "prompt as token ids, e.g. 5,17,3")
+      ->excludes(prompt)
+      ->excludes(file);
   app.add_option("-n,--max-new-tokens", a.generate.max_new_tokens)->capture_default_str();
   app.add_option("--temperature", sampling.temperature, "0 is greedy")->capture_default_str();
   app.add_option("--top-k", sampling.top_k, "0 is off")->capture_default_str();
   app.add_option("--top-p", sampling.top_p, "1 is off")->capture_default_str();
   app.add_option("--min-p", sampling.min_p, "0 is off")->capture_default_str();
-  app.add_option("--seed", sampling.seed)->capture_default_str();
+  app.add_option("--seed", sampling.seed)
+      ->check(examples::refuse_inexact_integer)
+      ->capture_default_str();
   app.add_option("--context", a.model.context, "positions to plan for; 0 is the model's own");
   app.add_option("--chunk", a.model.max_tokens, "prompt tokens per prefill step")
       ->check(CLI::Range(1u, 65536u))
@@ -163,14 +183,10 @@ int main(int argc, char** argv) {
   app.add_flag("--print-ids", a.print_ids, "print token ids instead of text");
   app.add_flag("--quiet", a.quiet, "print the generated text only");
   app.add_flag("--profile", a.profile, "device time by kernel, on standard error");
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& e) {
-    return app.exit(e) == 0 ? 0 : examples::kExitError;
-  }
-  a.model.cache_type = a.cache == "bf16" ? ElementType::kBf16 : ElementType::kF32;
-  a.model.progress = !a.quiet;
-  examples::install_interrupt_handler();
-  const Status status = run(a);
-  return status.ok() ? 0 : examples::report(kProgram, status);
+  return examples::run_program(app, argc, argv, [&] {
+    examples::install_interrupt_handler();
+    a.model.cache_type = a.cache == "bf16" ? ElementType::kBf16 : ElementType::kF32;
+    a.model.progress = !a.quiet;
+    return run(a);
+  });
 }

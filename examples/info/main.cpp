@@ -4,6 +4,7 @@
 
 #include <CLI/CLI.hpp>
 #include <map>
+#include <optional>
 
 #include "common/program.h"
 #include "hadal/bf16_gemm.h"
@@ -76,7 +77,7 @@ uint64_t elements(const model::TensorView& t) {
 }
 
 Status print_checkpoint(const std::filesystem::path& dir, uint32_t context, bool bf16_cache) {
-  HADAL_ASSIGN(const model::ModelConfig config, model::load_config(dir));
+  HADAL_ASSIGN(const model::ModelConfig config, examples::load_config(dir));
   HADAL_ASSIGN(const model::Checkpoint checkpoint, model::Checkpoint::open(dir));
   uint64_t parameters = 0;
   std::map<std::string, std::pair<uint64_t, uint64_t>> by_type;  // tensors, bytes
@@ -87,11 +88,9 @@ Status print_checkpoint(const std::filesystem::path& dir, uint32_t context, bool
     ++count;
     bytes += t.bytes.size();
   }
-  if (context == 0) context = config.max_position_embeddings;
-  if (context > config.max_position_embeddings) {
-    return {Errc::kInvalidArgument, fmt::format("--context: must be at most the model's {}, got {}",
-                                                config.max_position_embeddings, context)};
-  }
+  HADAL_ASSIGN(context, examples::choose_context(context, config));
+  // Refused before anything is printed.
+  HADAL_ASSIGN(const uint64_t weights, model::weights_device_bytes(checkpoint, config));
   fmt::print("checkpoint {}\n", dir.string());
   fmt::print("  architecture    {}, {} layers ({} dense) + {} MTP, {} heads, {} experts ({} active, "
              "{} shared)\n",
@@ -107,7 +106,6 @@ Status print_checkpoint(const std::filesystem::path& dir, uint32_t context, bool
   model::ModelOptions options;
   options.max_context = context;
   options.max_tokens = std::min(options.max_tokens, context);
-  HADAL_ASSIGN(const uint64_t weights, model::weights_device_bytes(checkpoint, config));
   const uint64_t work = model::workspace_bytes(config, options);
   const uint64_t cache = model::cache_bytes(config, ceil_div(context, runtime::kPageTokens), type);
   fmt::print("  plan            weights {}, workspace {}, {} cache of {} positions {}: {}\n",
@@ -116,8 +114,8 @@ Status print_checkpoint(const std::filesystem::path& dir, uint32_t context, bool
   return {};
 }
 
-Status run(const std::string& directory, bool list, uint32_t context, bool bf16_cache) {
-  if (!directory.empty()) return print_checkpoint(directory, context, bf16_cache);
+Status run(const std::optional<std::string>& directory, bool list, uint32_t context, bool bf16_cache) {
+  if (directory) return print_checkpoint(*directory, context, bf16_cache);
   examples::prepare_cpu_driver(0);
   HADAL_ASSIGN(const std::vector<Caps> devices, list_devices());
   for (size_t i = 0; i < devices.size(); ++i) {
@@ -134,7 +132,8 @@ Status run(const std::string& directory, bool list, uint32_t context, bool bf16_
 }  // namespace
 
 int main(int argc, char** argv) {
-  std::string directory, cache = "f32";
+  std::optional<std::string> directory;
+  std::string cache = "f32";
   bool list = false;
   uint32_t context = 0;
   CLI::App app("Devices and kernel paths; of a checkpoint, its content and memory plan.", kProgram);
@@ -142,11 +141,6 @@ int main(int argc, char** argv) {
   app.add_flag("--list", list, "one line per device: index, cpu or gpu, name");
   app.add_option("--context", context, "positions of the memory plan; 0 is the model's own");
   app.add_option("--cache", cache)->check(CLI::IsMember({"f32", "bf16"}))->capture_default_str();
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& e) {
-    return app.exit(e) == 0 ? 0 : examples::kExitError;
-  }
-  const Status status = run(directory, list, context, cache == "bf16");
-  return status.ok() ? 0 : examples::report(kProgram, status);
+  return examples::run_program(app, argc, argv,
+                               [&] { return run(directory, list, context, cache == "bf16"); });
 }

@@ -5,12 +5,12 @@
 #include <cstdint>
 #include <cstdio>
 #include <iostream>
-#include <iterator>
 #include <nlohmann/json.hpp>
 #include <sstream>
 #include <string>
 #include <vector>
 
+#include "common/program.h"
 #include "hadal/model/tokenizer.h"
 
 namespace {
@@ -19,16 +19,6 @@ using hadal::Result;
 using hadal::Status;
 using hadal::model::StreamDecoder;
 using hadal::model::Tokenizer;
-
-int fail(const Status& status) {
-  std::cerr << "hadal-tokenize: " << status.message() << "\n";
-  return 2;
-}
-
-// All of standard input.
-std::string read_stdin() {
-  return {std::istreambuf_iterator<char>(std::cin), std::istreambuf_iterator<char>()};
-}
 
 void print_ids(const std::vector<uint32_t>& ids) {
   const char* separator = "";
@@ -39,11 +29,11 @@ void print_ids(const std::vector<uint32_t>& ids) {
   std::cout << "\n";
 }
 
-int encode(const Tokenizer& tokenizer, bool add_special) {
-  const auto ids = tokenizer.encode(read_stdin(), add_special);
-  if (!ids.ok()) return fail(ids.status());
-  print_ids(*ids);
-  return 0;
+Status encode(const Tokenizer& tokenizer, bool add_special) {
+  HADAL_ASSIGN(const std::string text, hadal::examples::read_text("-"));
+  HADAL_ASSIGN(const std::vector<uint32_t> ids, tokenizer.encode(text, add_special));
+  print_ids(ids);
+  return {};
 }
 
 // The next id of `in`; false at its end.
@@ -58,58 +48,58 @@ Result<bool> next_id(std::istream& in, uint32_t* id) {
   return true;
 }
 
-int decode(const Tokenizer& tokenizer, bool skip_special) {
+Status decode(const Tokenizer& tokenizer, bool skip_special) {
   StreamDecoder decoder(tokenizer, skip_special);
   for (uint32_t id = 0;;) {
     const auto more = next_id(std::cin, &id);
-    if (!more.ok()) return fail(more.status());
+    if (!more.ok()) return more.status();
     if (!*more) break;
     const auto text = decoder.push(id);
-    if (!text.ok()) return fail(text.status());
+    if (!text.ok()) return text.status();
     std::cout << *text;
   }
   std::cout << decoder.flush();
-  return 0;
+  return {};
 }
 
 // Many texts in one run: each line of standard input is a JSON string, each line of output its ids;
 // with --decode the other way round.
-int encode_lines(const Tokenizer& tokenizer, bool add_special) {
+Status encode_lines(const Tokenizer& tokenizer, bool add_special) {
   for (std::string line; std::getline(std::cin, line);) {
     const auto text = nlohmann::json::parse(line, nullptr, false);
     if (!text.is_string()) {
-      return fail({hadal::Errc::kInvalidArgument,
-                   "a line must be a JSON string, got " + line.substr(0, 40)});
+      return {hadal::Errc::kInvalidArgument,
+              "a line must be a JSON string, got " + line.substr(0, 40)};
     }
     const auto ids = tokenizer.encode(text.get_ref<const std::string&>(), add_special);
-    if (!ids.ok()) return fail(ids.status());
+    if (!ids.ok()) return ids.status();
     print_ids(*ids);
   }
-  return 0;
+  return {};
 }
 
-int decode_lines(const Tokenizer& tokenizer, bool skip_special) {
+Status decode_lines(const Tokenizer& tokenizer, bool skip_special) {
   for (std::string line; std::getline(std::cin, line);) {
     std::istringstream in(line);
     std::vector<uint32_t> ids;
     for (uint32_t id = 0;;) {
       const auto more = next_id(in, &id);
-      if (!more.ok()) return fail(more.status());
+      if (!more.ok()) return more.status();
       if (!*more) break;
       ids.push_back(id);
     }
     const auto text = tokenizer.decode(ids, skip_special);
-    if (!text.ok()) return fail(text.status());
+    if (!text.ok()) return text.status();
     std::cout << nlohmann::json(*text).dump() << "\n";
   }
-  return 0;
+  return {};
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
   std::ios::sync_with_stdio(false);
-  CLI::App app("Text on standard input to token ids on standard output, or back.");
+  CLI::App app("Text on standard input to token ids on standard output, or back.", "hadal-tokenize");
   std::string model_dir;
   bool decoding = false, special = false, lines = false;
   app.add_option("MODEL_DIR", model_dir, "folder with tokenizer.json")->required();
@@ -117,23 +107,15 @@ int main(int argc, char** argv) {
   app.add_flag("--special", special,
                "add the special tokens that the model wants; with --decode, print special tokens");
   app.add_flag("--json", lines, "one text per line, as a JSON string; its ids on one line");
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::CallForHelp&) {
-    std::cout << app.help();
-    return 0;
-  } catch (const CLI::ParseError& e) {
-    return fail({hadal::Errc::kInvalidArgument, e.what()});
-  }
-  const auto tokenizer = Tokenizer::load(model_dir);
-  if (!tokenizer.ok()) return fail(tokenizer.status());
-  int code = 0;
-  if (decoding) {
-    code = lines ? decode_lines(*tokenizer, !special) : decode(*tokenizer, !special);
-  } else {
-    code = lines ? encode_lines(*tokenizer, special) : encode(*tokenizer, special);
-  }
-  std::cout.flush();
-  if (code == 0 && !std::cout) return fail({hadal::Errc::kIo, "standard output cannot be written"});
-  return code;
+  return hadal::examples::run_program(app, argc, argv, [&]() -> Status {
+    HADAL_ASSIGN(const Tokenizer tokenizer, Tokenizer::load(model_dir));
+    if (decoding) {
+      HADAL_TRY(lines ? decode_lines(tokenizer, !special) : decode(tokenizer, !special));
+    } else {
+      HADAL_TRY(lines ? encode_lines(tokenizer, special) : encode(tokenizer, special));
+    }
+    std::cout.flush();
+    if (std::cout) return {};
+    return {hadal::Errc::kIo, "standard output cannot be written"};
+  });
 }

@@ -1,6 +1,7 @@
 #include "hadal/device.h"
 
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cctype>
@@ -340,12 +341,17 @@ Status Device::save_pipeline_cache() const {
   std::error_code error;
   const auto& file = impl_->pipeline_cache_file;
   std::filesystem::create_directories(file.parent_path(), error);
-  // Written beside and renamed, so that a reader never sees half a file.
-  const auto partial = std::filesystem::path(file).concat(".partial");
-  std::ofstream(partial, std::ios::binary).write(blob.data(), std::streamsize(bytes));
-  std::filesystem::rename(partial, file, error);
-  if (error) return {Errc::kIo, fmt::format("{}: {}", file.string(), error.message())};
-  return {};
+  // Written beside, under a name of this process, and renamed: a reader never sees half a file.
+  const auto partial = std::filesystem::path(file).concat(fmt::format(".{}.partial", getpid()));
+  std::ofstream out(partial, std::ios::binary);
+  out.write(blob.data(), std::streamsize(bytes));
+  out.close();
+  error.clear();
+  if (out) std::filesystem::rename(partial, file, error);
+  if (out && !error) return {};
+  std::error_code ignored;
+  std::filesystem::remove(partial, ignored);
+  return {Errc::kIo, fmt::format("{}: cannot be written", file.string())};
 }
 
 }  // namespace hadal

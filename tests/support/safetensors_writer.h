@@ -73,7 +73,8 @@ class SafetensorsWriter {
   }
   // "name": json in the header, verbatim; adds no data.
   SafetensorsWriter& entry(const std::string& name, const std::string& json) {
-    header_ += (header_.empty() ? "" : ",") + ("\"" + name + "\":") + json;
+    if (!header_.empty()) header_ += ',';
+    header_.append("\"").append(name).append("\":").append(json);
     return *this;
   }
   // Data that no tensor names, at the current end.
@@ -107,9 +108,13 @@ class SafetensorsWriter {
                                                const std::vector<uint64_t>& shape, uint64_t begin,
                                                uint64_t end) {
     std::string dims;
-    for (const uint64_t dim : shape) dims += (dims.empty() ? "" : ",") + std::to_string(dim);
-    return "{\"dtype\":\"" + dtype + "\",\"shape\":[" + dims + "],\"data_offsets\":[" +
-           std::to_string(begin) + "," + std::to_string(end) + "]}";
+    for (const uint64_t dim : shape) {
+      if (!dims.empty()) dims += ',';
+      dims += std::to_string(dim);
+    }
+    std::string json("{\"dtype\":\"");  // appended to: g++ 12 warns about operator+ here
+    json.append(dtype).append("\",\"shape\":[").append(dims).append("],\"data_offsets\":[");
+    return json.append(std::to_string(begin)).append(",").append(std::to_string(end)).append("]}");
   }
 
  private:

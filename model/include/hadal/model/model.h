@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "hadal/buffer.h"
+#include "hadal/caps.h"
 #include "hadal/device.h"
 #include "hadal/model/config.h"
 #include "hadal/model/weights.h"
@@ -64,6 +65,13 @@ struct ModelOptions {
   // (unabsorbed) computes. Off: decode sees unrounded latents, as DeepSeek's demo does.
   bool round_latent = true;
 };
+
+// Ok when every kernel runs the model's shapes at these options on a device of these caps; else
+// kUnsupported naming the fields of config.json and the kernel's rule. Pure.
+[[nodiscard]] Status check_supported(const ModelConfig& config, const ModelOptions& options,
+                                     const Caps& caps);
+// The same for the limits that hold on every device, one token at a time.
+[[nodiscard]] Status check_supported(const ModelConfig& config);
 
 // Bytes of the workspace and of the tables that a Model allocates besides its weights.
 [[nodiscard]] uint64_t workspace_bytes(const ModelConfig& config, const ModelOptions& options);

@@ -84,10 +84,10 @@ struct LoadOptions {
 
 class Weights {
  public:
-  // Checks every tensor (present, type, shape, no NaN codes, scales where FP8 needs them), plans the
+  // Checks the config (check_supported of model.h) and every tensor (present, type, shape, no NaN codes, scales where FP8 needs them), plans the
   // placement, compares it with the device's free memory, then allocates and copies, dropping the
   // file's pages behind itself. Errors: kMalformed naming file, tensor and rule; kOutOfDeviceMemory
-  // with the numbers, before anything is allocated.
+  // with the numbers, before anything is allocated; kUnsupported for a size that no kernel runs.
   [[nodiscard]] static Result<Weights> load(Device& device, const Checkpoint& checkpoint,
                                             const ModelConfig& config,
                                             const LoadOptions& options = {});
