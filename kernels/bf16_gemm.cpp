@@ -33,7 +33,7 @@ std::string Bf16GemmConfig::to_string() const {
   std::string text = fmt::format("bf16_gemm: portable, tile {}x{}, workgroup {}, a {}, d {}, {}",
                                  tile_m, tile_n * workgroup_size, workgroup_size, type_name(a_type),
                                  type_name(d_type), use_fma ? "fma" : "mul+add");
-  for (const std::string& reason : rejected) text += "; not " + reason;
+  if (!rejected.empty()) text.append("; not ").append(rejected);
   return text;
 }
 
@@ -76,9 +76,7 @@ Bf16GemmConfig bf16_gemm_choose(const Bf16GemmShape& shape, const Caps& caps) {
   // column per invocation keeps them simplest; it also gives a GPU the most workgroups.
   config.tile_m = shape.m <= 1 ? 1 : shape.m <= 4 ? 4 : shape.m <= 8 ? 8 : kLargestTileM;
   config.tile_n = config.tile_m <= 8 ? 1 : 4;
-  config.rejected.push_back(caps.cooperative_matrix
-                                ? "coopmat: not implemented yet"
-                                : "coopmat: the device has no VK_KHR_cooperative_matrix");
+  config.rejected = coopmat_rejection(caps);
   return config;
 }
 

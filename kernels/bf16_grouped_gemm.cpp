@@ -27,7 +27,7 @@ std::string Bf16GroupedGemmConfig::to_string() const {
       fmt::format("bf16_grouped_gemm: portable, tile {}x{}, workgroup {}, d {}, {}", tile_m,
                   tile_n * workgroup_size, workgroup_size,
                   d_type == ElementType::kF32 ? "f32" : "bf16", use_fma ? "fma" : "mul+add");
-  for (const std::string& reason : rejected) text += "; not " + reason;
+  if (!rejected.empty()) text.append("; not ").append(rejected);
   return text;
 }
 
@@ -76,9 +76,7 @@ Bf16GroupedGemmConfig bf16_grouped_gemm_choose(const Bf16GroupedGemmShape& shape
   config.workgroup_size = column_workgroup_size(caps);
   config.tile_m = grouped_gemm_tile_m(shape.rows, shape.experts, caps.max_workgroup_count[1]);
   config.tile_n = config.tile_m <= 8 ? 1 : 4;  // as bf16_gemm_choose
-  config.rejected.push_back(caps.cooperative_matrix
-                                ? "coopmat: not implemented yet"
-                                : "coopmat: the device has no VK_KHR_cooperative_matrix");
+  config.rejected = coopmat_rejection(caps);
   return config;
 }
 

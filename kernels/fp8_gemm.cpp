@@ -28,7 +28,7 @@ std::string Fp8GemmConfig::to_string() const {
   std::string text = fmt::format(
       "fp8_gemm: portable, tile {}x{}, workgroup {}, d {}, {}", tile_m, tile_n * workgroup_size,
       workgroup_size, d_type == ElementType::kF32 ? "f32" : "bf16", use_fma ? "fma" : "mul+add");
-  for (const std::string& reason : rejected) text += "; not " + reason;
+  if (!rejected.empty()) text.append("; not ").append(rejected);
   return text;
 }
 
@@ -76,11 +76,7 @@ Fp8GemmConfig fp8_gemm_choose(const Fp8GemmShape& shape, const Caps& caps) {
   // wants many workgroups at small m rather than wide ones.
   config.tile_m = shape.m <= 1 ? 1 : shape.m <= 4 ? 4 : shape.m <= 8 ? 8 : kLargestTileM;
   config.tile_n = config.tile_m <= 4 ? (caps.is_cpu ? 8 : 1) : 4;
-  if (caps.cooperative_matrix) {
-    config.rejected.push_back("coopmat: not implemented yet");
-  } else {
-    config.rejected.push_back("coopmat: the device has no VK_KHR_cooperative_matrix");
-  }
+  config.rejected = coopmat_rejection(caps);
   return config;
 }
 

@@ -27,7 +27,7 @@ std::string Fp8GroupedGemmConfig::to_string() const {
       fmt::format("fp8_grouped_gemm: portable, tile {}x{}, workgroup {}, d {}, {}", tile_m,
                   tile_n * workgroup_size, workgroup_size,
                   d_type == ElementType::kF32 ? "f32" : "bf16", use_fma ? "fma" : "mul+add");
-  for (const std::string& reason : rejected) text += "; not " + reason;
+  if (!rejected.empty()) text.append("; not ").append(rejected);
   return text;
 }
 
@@ -84,9 +84,7 @@ Fp8GroupedGemmConfig fp8_grouped_gemm_choose(const Fp8GroupedGemmShape& shape, c
   // By measurement (fp8_grouped_gemm.md): columns amortise the decoding of a. A GPU wants many
   // workgroups at few rows rather than wide ones.
   config.tile_n = config.tile_m > 8 ? 4 : caps.is_cpu ? 8 : config.tile_m > 4 ? 4 : 1;
-  config.rejected.push_back(caps.cooperative_matrix
-                                ? "coopmat: not implemented yet"
-                                : "coopmat: the device has no VK_KHR_cooperative_matrix");
+  config.rejected = coopmat_rejection(caps);
   return config;
 }
 

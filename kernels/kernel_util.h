@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <string_view>
 
 #include "hadal/buffer.h"
 #include "hadal/caps.h"
@@ -41,6 +42,12 @@ template <class Push>
 // small workgroups, a CPU driver few of them, each long enough to hide its start.
 [[nodiscard]] inline uint32_t groups_per_workgroup(const Caps& caps) {
   return caps.is_cpu ? 16 : 1;
+}
+
+// Why a matrix product does not take the cooperative-matrix path, for Config::rejected.
+[[nodiscard]] inline std::string_view coopmat_rejection(const Caps& caps) {
+  return caps.cooperative_matrix ? "coopmat: not implemented yet"
+                                 : "coopmat: the device has no VK_KHR_cooperative_matrix";
 }
 
 // Longest row of those kernels: 32768 groups, inside every device's workgroup count.

@@ -50,7 +50,7 @@ std::string MlaAbsorbConfig::to_string() const {
                   direction == MlaAbsorbDirection::kQuery ? "query" : "value",
                   weight_type == MlaAbsorbWeight::kE4m3 ? "e4m3" : "bf16", tile_m,
                   tile_n * workgroup_size, workgroup_size, use_fma ? "fma" : "mul+add");
-  for (const std::string& reason : rejected) text += "; not " + reason;
+  if (!rejected.empty()) text.append("; not ").append(rejected);
   return text;
 }
 
@@ -124,9 +124,7 @@ MlaAbsorbConfig mla_absorb_choose(const MlaAbsorbShape& shape, const Caps& caps)
   const uint32_t lane_columns = query ? layout::kMlaAbsorbColumns : 1;
   const uint32_t sweeps = ceil_div(shape.out_width(), lane_columns * config.workgroup_size);
   config.tile_n = caps.is_cpu ? std::clamp(sweeps, 1u, query ? 4u : 8u) : 1;
-  config.rejected.push_back(caps.cooperative_matrix
-                                ? "coopmat: not implemented yet"
-                                : "coopmat: the device has no VK_KHR_cooperative_matrix");
+  config.rejected = coopmat_rejection(caps);
   return config;
 }
 

@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cassert>
+#include <vector>
 
 #include "device_impl.h"
 #include "hadal/device.h"
@@ -12,9 +14,9 @@ namespace {
 
 constexpr uint32_t kWorkgroupSizeSpecId = 0;  // HADAL_SPEC_WORKGROUP_SIZE in interop.h
 
-Result<std::span<const uint32_t>> find_module(std::string_view name) {
+Result<EmbeddedModule> find_module(std::string_view name) {
   for (const EmbeddedModule& module : embedded_modules()) {
-    if (module.name == name) return module.words;
+    if (module.name == name) return module;
   }
   return Status(Errc::kUnsupported,
                 fmt::format("pipeline: shader module '{}' was left out of this build", name));
@@ -44,7 +46,7 @@ Result<VkPipeline> create_pipeline(DeviceImpl& impl, const PipelineKey& key,
 
   std::vector<VkSpecializationMapEntry> entries;
   std::vector<uint32_t> values;
-  for (const SpecConstant& c : key.constants) {
+  for (const SpecConstant& c : std::span(key.constants).first(key.constant_count)) {
     entries.push_back({c.id, uint32_t(values.size() * sizeof(uint32_t)), sizeof(uint32_t)});
     values.push_back(c.value);
   }
@@ -74,25 +76,30 @@ Pipeline::~Pipeline() {
 }
 
 Result<const Pipeline*> Pipeline::get(Device& device, std::string_view module, uint32_t workgroup_x,
-                                      std::vector<SpecConstant> constants, uint32_t push_bytes) {
+                                      std::initializer_list<SpecConstant> constants,
+                                      uint32_t push_bytes) {
   DeviceImpl& impl = device.impl();
-  constants.push_back({kWorkgroupSizeSpecId, workgroup_x});
-  std::sort(constants.begin(), constants.end());
-  PipelineKey key{std::string(module), std::move(constants), push_bytes};
+  PipelineKey key;
+  key.module = module, key.push_bytes = push_bytes;
+  assert(constants.size() < PipelineKey::kMaxConstants);
+  std::copy(constants.begin(), constants.end(), key.constants.begin());
+  key.constants[constants.size()] = {kWorkgroupSizeSpecId, workgroup_x};
+  key.constant_count = uint32_t(constants.size()) + 1;
   std::scoped_lock lock(impl.pipelines_mutex);
   if (const auto found = impl.pipelines.find(key); found != impl.pipelines.end()) {
     return found->second.get();
   }
-  HADAL_ASSIGN(const auto words, find_module(module));
+  HADAL_ASSIGN(const EmbeddedModule embedded, find_module(module));
+  key.module = embedded.name;
   HADAL_ASSIGN(const VkPipelineLayout layout, create_layout(impl, push_bytes));
-  Result<VkPipeline> handle = create_pipeline(impl, key, words, layout);
+  Result<VkPipeline> handle = create_pipeline(impl, key, embedded.words, layout);
   if (!handle.ok()) {
     impl.table.DestroyPipelineLayout(impl.device, layout, nullptr);
     return handle.status();
   }
   auto pipeline = std::make_unique<Pipeline>(impl, layout, *handle);
   const Pipeline* result = pipeline.get();
-  impl.pipelines.emplace(std::move(key), std::move(pipeline));
+  impl.pipelines.emplace(key, std::move(pipeline));
   return result;
 }
 

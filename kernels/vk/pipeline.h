@@ -2,12 +2,12 @@
 // block.
 #pragma once
 
+#include <array>
 #include <compare>
 #include <cstdint>
+#include <initializer_list>
 #include <span>
-#include <string>
 #include <string_view>
-#include <vector>
 
 #include "dispatch_table.h"
 #include "hadal/status.h"
@@ -26,9 +26,12 @@ struct SpecConstant {
   auto operator<=>(const SpecConstant&) const = default;
 };
 
+// Allocates nothing: a kernel makes one for every record().
 struct PipelineKey {
-  std::string module;
-  std::vector<SpecConstant> constants;
+  static constexpr size_t kMaxConstants = 8;
+  std::string_view module;  // EmbeddedModule::name, or a caller's while it looks up
+  std::array<SpecConstant, kMaxConstants> constants{};
+  uint32_t constant_count = 0;
   uint32_t push_bytes = 0;
   auto operator<=>(const PipelineKey&) const = default;
 };
@@ -36,10 +39,11 @@ struct PipelineKey {
 class Pipeline {
  public:
   // The device's pipeline for the key, created at the first call. It lives as long as the device.
-  // `workgroup_x` is appended as constant id 0 (see shaders/layout/interop.h). Thread-safe.
+  // `workgroup_x` is appended as constant id 0 (see shaders/layout/interop.h); at most
+  // PipelineKey::kMaxConstants - 1 others. Thread-safe.
   [[nodiscard]] static Result<const Pipeline*> get(Device& device, std::string_view module,
                                                    uint32_t workgroup_x,
-                                                   std::vector<SpecConstant> constants,
+                                                   std::initializer_list<SpecConstant> constants,
                                                    uint32_t push_bytes);
   Pipeline(DeviceImpl& device, VkPipelineLayout layout, VkPipeline handle)
       : device_(device), layout_(layout), handle_(handle) {}

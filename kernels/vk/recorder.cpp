@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cassert>
 
 #include "device_impl.h"
 #include "hadal/device.h"
@@ -12,6 +13,7 @@ namespace hadal {
 
 namespace {
 
+constexpr size_t kMaxPushBytes = 128;  // what every device has, and all that a kernel may use
 constexpr uint32_t kMaxTimedDispatches = 4096;  // one query pool; later dispatches go untimed
 
 struct Access {
@@ -25,12 +27,14 @@ bool overlap(const DeviceRange& a, const DeviceRange& b) {
          b.address < a.address + a.bytes;
 }
 
-// One recorded command, kept until the next barrier when the order is to be reversed.
+// One recorded command, kept until the next barrier when the order is to be reversed. It owns what it
+// holds and allocates nothing: a decode step records a hundred.
 struct Command {
   enum class Kind { kDispatch, kIndirect, kCopy, kFill } kind = Kind::kDispatch;
   const vk::Pipeline* pipeline = nullptr;
-  std::string label;
-  std::vector<std::byte> push;
+  std::string_view label;  // a literal, as Recorder::Dispatch asks
+  std::array<std::byte, kMaxPushBytes> push;
+  uint32_t push_bytes = 0;
   std::array<uint32_t, 3> groups{};
   VkBuffer src = VK_NULL_HANDLE, dst = VK_NULL_HANDLE;
   uint64_t src_offset = 0, dst_offset = 0, bytes = 0;
@@ -50,13 +54,13 @@ struct Recorder::Impl {
   uint32_t dispatches = 0;
   std::vector<Access> accesses;  // since the last barrier, in checking mode
   std::vector<Command> pending;  // since the last barrier, when the order is reversed
-  std::vector<std::string> timed_labels;
+  std::vector<std::string_view> timed_labels;
 
   ~Impl();
   [[nodiscard]] Status begin();
   [[nodiscard]] Status track(std::span<const DeviceRange> reads,
                              std::span<const DeviceRange> writes, std::string_view label);
-  void add(Command command);
+  void add(const Command& command);
   void emit(const Command& command);
   void flush();
 };
@@ -104,9 +108,9 @@ Status Recorder::Impl::track(std::span<const DeviceRange> reads,
   return {};
 }
 
-void Recorder::Impl::add(Command command) {
+void Recorder::Impl::add(const Command& command) {
   if (options.reverse_between_barriers) {
-    pending.push_back(std::move(command));
+    pending.push_back(command);
   } else {
     emit(command);
   }
@@ -128,7 +132,7 @@ void Recorder::Impl::emit(const Command& c) {
     bound = c.pipeline;
   }
   vk.CmdPushConstants(command_buffer, c.pipeline->layout(), VK_SHADER_STAGE_COMPUTE_BIT, 0,
-                      uint32_t(c.push.size()), c.push.data());
+                      c.push_bytes, c.push.data());
   const bool timed = queries && timed_labels.size() < kMaxTimedDispatches;
   const uint32_t query = 2 * uint32_t(timed_labels.size());
   if (timed) {
@@ -249,21 +253,25 @@ Status Recorder::dispatch(const Dispatch& d) {
             fmt::format("{}: workgroups in dimension {} must be at most {}, got {}", d.label, i,
                         limit[i], d.groups[i])};
   }
-  std::vector<DeviceRange> reads(d.reads.begin(), d.reads.end());
-  if (indirect) reads.push_back(d.indirect);
-  HADAL_TRY(impl_->track(reads, d.writes, d.label));
+  if (impl_->options.check_hazards) {
+    std::vector<DeviceRange> reads(d.reads.begin(), d.reads.end());
+    if (indirect) reads.push_back(d.indirect);
+    HADAL_TRY(impl_->track(reads, d.writes, d.label));
+  }
   Command command;
   command.kind = indirect ? Command::Kind::kIndirect : Command::Kind::kDispatch;
   command.pipeline = d.pipeline;
   command.label = d.label;
-  command.push.assign(d.push.begin(), d.push.end());
+  assert(d.push.size() <= kMaxPushBytes);
+  std::copy(d.push.begin(), d.push.end(), command.push.begin());
+  command.push_bytes = uint32_t(d.push.size());
   command.groups = d.groups;
   if (indirect) {
     command.src = vk::buffer_handle(*d.indirect_buffer);
     command.src_offset = d.indirect.address - d.indirect_buffer->address();
   }
   ++impl_->dispatches;
-  impl_->add(std::move(command));
+  impl_->add(command);
   return {};
 }
 
@@ -286,7 +294,7 @@ Status Recorder::copy(const Buffer& src, uint64_t src_offset, const Buffer& dst,
   command.src_offset = src_offset;
   command.dst_offset = dst_offset;
   command.bytes = bytes;
-  impl_->add(std::move(command));
+  impl_->add(command);
   return {};
 }
 
@@ -305,7 +313,7 @@ Status Recorder::fill(const Buffer& dst, uint64_t dst_offset, uint64_t bytes, ui
   command.dst_offset = dst_offset;
   command.bytes = bytes;
   command.value = value;
-  impl_->add(std::move(command));
+  impl_->add(command);
   return {};
 }
 
@@ -332,7 +340,7 @@ Result<std::vector<DispatchTiming>> Recorder::timings() const {
   std::vector<DispatchTiming> result;
   for (uint32_t i = 0; i < count; ++i) {
     const double delta = double(ticks[2 * i + 1] - ticks[2 * i]);
-    result.push_back({impl_->timed_labels[i], delta * impl_->device->caps.timestamp_period_ns});
+    result.push_back({std::string(impl_->timed_labels[i]), delta * impl_->device->caps.timestamp_period_ns});
   }
   return result;
 }

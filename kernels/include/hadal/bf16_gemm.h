@@ -22,7 +22,7 @@
 
 #include <cstdint>
 #include <string>
-#include <vector>
+#include <string_view>
 
 #include "hadal/buffer.h"
 #include "hadal/caps.h"
@@ -63,7 +63,7 @@ struct Bf16GemmConfig {
   ElementType a_type = ElementType::kF32;
   ElementType d_type = ElementType::kF32;
   bool use_fma = false;
-  std::vector<std::string> rejected;  // "path: reason"
+  std::string_view rejected;  // "path: reason", a literal
   [[nodiscard]] std::string to_string() const;
 };
 

@@ -24,7 +24,7 @@
 
 #include <cstdint>
 #include <string>
-#include <vector>
+#include <string_view>
 
 #include "hadal/buffer.h"
 #include "hadal/caps.h"
@@ -64,7 +64,7 @@ struct Fp8GemmConfig {
   uint32_t workgroup_size = 0;  // invocations, along n
   ElementType d_type = ElementType::kF32;
   bool use_fma = false;
-  std::vector<std::string> rejected;  // "path: reason"
+  std::string_view rejected;  // "path: reason", a literal
   [[nodiscard]] std::string to_string() const;
 };
 

@@ -33,7 +33,7 @@
 
 #include <cstdint>
 #include <string>
-#include <vector>
+#include <string_view>
 
 #include "hadal/buffer.h"
 #include "hadal/caps.h"
@@ -81,7 +81,7 @@ struct Fp8GroupedGemmConfig {
   uint32_t workgroup_size = 0;  // invocations, along n
   ElementType d_type = ElementType::kF32;
   bool use_fma = false;
-  std::vector<std::string> rejected;  // "path: reason"
+  std::string_view rejected;  // "path: reason", a literal
   // x of the indirect command for n columns: what moe_permute must be told, too.
   [[nodiscard]] uint32_t column_groups(uint32_t n) const {
     return ceil_div(n, tile_n * workgroup_size);

@@ -28,7 +28,7 @@
 
 #include <cstdint>
 #include <string>
-#include <vector>
+#include <string_view>
 
 #include "hadal/buffer.h"
 #include "hadal/caps.h"
@@ -81,7 +81,7 @@ struct MlaAbsorbConfig {
   MlaAbsorbDirection direction = MlaAbsorbDirection::kQuery;
   MlaAbsorbWeight weight_type = MlaAbsorbWeight::kE4m3;
   bool use_fma = false;
-  std::vector<std::string> rejected;       // "path: reason"
+  std::string_view rejected;  // "path: reason", a literal
   [[nodiscard]] uint32_t columns() const;  // outputs per workgroup
   [[nodiscard]] std::string to_string() const;
 };

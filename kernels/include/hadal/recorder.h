@@ -63,7 +63,7 @@ class Recorder {
   // For kernels. `groups` of any dimension may be 0: then nothing is recorded.
   struct Dispatch {
     const vk::Pipeline* pipeline = nullptr;
-    std::string_view label;
+    std::string_view label;  // a literal: it is kept by reference
     std::span<const std::byte> push;
     std::array<uint32_t, 3> groups{};  // ignored when indirect.address != 0
     DeviceRange indirect;  // VkDispatchIndirectCommand, 12 bytes, inside `indirect_buffer`
