@@ -242,7 +242,7 @@ Status Checkpoint::Impl::check_index(const std::filesystem::path& dir,
 
 Result<Checkpoint> Checkpoint::open(const std::filesystem::path& model_dir) {
   try {
-    auto impl = std::make_unique<Impl>();
+    auto impl = std::make_shared<Impl>();
     HADAL_TRY(impl->load(model_dir));
     return Checkpoint(std::move(impl));
   } catch (const std::bad_alloc&) {
@@ -252,7 +252,7 @@ Result<Checkpoint> Checkpoint::open(const std::filesystem::path& model_dir) {
   }
 }
 
-Checkpoint::Checkpoint(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Checkpoint::Checkpoint(std::shared_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Checkpoint::Checkpoint(Checkpoint&&) noexcept = default;
 Checkpoint& Checkpoint::operator=(Checkpoint&&) noexcept = default;
 Checkpoint::~Checkpoint() = default;
@@ -268,6 +268,13 @@ const std::vector<TensorView>& Checkpoint::tensors() const {
 
 uint64_t Checkpoint::data_bytes() const {
   return impl_->data_bytes;
+}
+
+Checkpoint::File Checkpoint::file_of(const TensorView& tensor) const {
+  for (const MappedFile& file : impl_->files) {
+    if (file.contains(tensor.bytes)) return {file.bytes(), impl_};
+  }
+  return {};
 }
 
 void Checkpoint::release_pages(std::span<const std::byte> bytes) const {

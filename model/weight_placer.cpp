@@ -45,13 +45,16 @@ ptrdiff_t find_nan_code(std::span<const std::byte> codes) {
 
 }  // namespace
 
-WeightPlacer::WeightPlacer(const Checkpoint& checkpoint, uint64_t max_allocation_bytes)
-    : checkpoint_(checkpoint), max_allocation_bytes_(max_allocation_bytes) {}
+WeightPlacer::WeightPlacer(const Checkpoint& checkpoint, uint64_t max_allocation_bytes,
+                           Device* importer)
+    : checkpoint_(checkpoint), max_allocation_bytes_(max_allocation_bytes), importer_(importer) {}
 
-WeightPlacer::WeightPlacer(const WeightPlacer& plan, Device& device, std::span<const Buffer> blocks,
+WeightPlacer::WeightPlacer(WeightPlacer&& plan, Device& device, std::span<const Buffer> blocks,
                            const LoadOptions& options)
     : checkpoint_(plan.checkpoint_),
       max_allocation_bytes_(plan.max_allocation_bytes_),
+      importer_(plan.importer_),
+      imports_(std::move(plan.imports_)),
       device_(&device),
       blocks_(blocks),
       options_(&options),
@@ -88,6 +91,30 @@ Result<WeightPlacer::Slot> WeightPlacer::place(uint64_t bytes, const std::string
   const Slot slot{blocks_[block_].address() + block_used_, &blocks_[block_], block_used_};
   block_used_ += size;
   return slot;
+}
+
+DeviceAddress WeightPlacer::in_place(const TensorView& view, uint64_t row_bytes) {
+  if (!importer_ || view.bytes.empty() || row_bytes % 16) return 0;
+  const Checkpoint::File file = checkpoint_.file_of(view);
+  const auto offset = uint64_t(view.bytes.data() - file.bytes.data());
+  if (offset % kTensorAlignment) return 0;
+  auto found = imports_.find(file.bytes.data());
+  if (found == imports_.end()) {
+    // A driver that refuses is asked once per file; its tensors are then copied.
+    Result<Buffer> buffer = importer_->import_host(file.bytes);
+    ImportedFile imported{buffer.ok() ? std::move(buffer).value() : Buffer(), file.owner};
+    found = imports_.emplace(file.bytes.data(), std::move(imported)).first;
+  }
+  return found->second.buffer ? found->second.buffer.address() + offset : 0;
+}
+
+std::vector<ImportedFile> WeightPlacer::take_imports() {
+  std::vector<ImportedFile> files;
+  for (auto& [data, file] : imports_) {
+    if (file.buffer) files.push_back(std::move(file));
+  }
+  imports_.clear();
+  return files;
 }
 
 Status WeightPlacer::write(const Slot& slot, uint64_t offset, std::span<const std::byte> data) {
@@ -171,12 +198,17 @@ Result<LinearWeight> WeightPlacer::fp8_matrix(const TensorView& view, uint32_t n
   w.n = n, w.k = k;
   w.b_stride = round_up(k, 16);
   w.b_scale_stride = ceil_div(k, kFp8BlockElems);
-  HADAL_ASSIGN(const Slot codes, place(uint64_t{n} * w.b_stride, view.name));
-  HADAL_TRY(copy_rows(view, codes, n, k, w.b_stride));
+  w.b = in_place(view, k);
+  if (w.b) {
+    HADAL_TRY(finished(view));
+  } else {
+    HADAL_ASSIGN(const Slot codes, place(uint64_t{n} * w.b_stride, view.name));
+    HADAL_TRY(copy_rows(view, codes, n, k, w.b_stride));
+    w.b = codes.address;
+  }
   const uint64_t scale_row = uint64_t{w.b_scale_stride} * 4;
   HADAL_ASSIGN(const Slot scales, place(scale->bytes.size(), scale->name));
   HADAL_TRY(copy_rows(*scale, scales, ceil_div(n, kFp8BlockElems), scale_row, scale_row));
-  w.b = codes.address;
   // While planning there is no address yet; is_fp8() must tell the truth all the same.
   w.b_scale = device_ ? scales.address : 1;
   return w;
@@ -190,6 +222,11 @@ Result<LinearWeight> WeightPlacer::bf16_matrix(const std::string& name, uint32_t
   LinearWeight w;
   w.n = n, w.k = k;
   w.b_stride = round_up(k, 8);
+  w.b = in_place(*view, uint64_t{k} * 2);
+  if (w.b) {
+    HADAL_TRY(finished(*view));
+    return w;
+  }
   HADAL_ASSIGN(const Slot slot, place(uint64_t{n} * w.b_stride * 2, name));
   HADAL_TRY(copy_rows(*view, slot, n, uint64_t{k} * 2, uint64_t{w.b_stride} * 2));
   w.b = slot.address;

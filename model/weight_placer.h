@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <span>
 #include <string>
 #include <vector>
@@ -16,9 +17,11 @@ class WeightPlacer {
  public:
   // Planning pass: no device memory, no tensor data is touched. `max_block_bytes` bounds a block; a
   // tensor larger than it is refused when it exceeds `max_allocation_bytes` too.
-  WeightPlacer(const Checkpoint& checkpoint, uint64_t max_allocation_bytes);
+  // `importer`: a device that may read tensors in place; null copies everything.
+  WeightPlacer(const Checkpoint& checkpoint, uint64_t max_allocation_bytes,
+               Device* importer = nullptr);
   // Copying pass over the blocks that a finished plan asked for.
-  WeightPlacer(const WeightPlacer& plan, Device& device, std::span<const Buffer> blocks,
+  WeightPlacer(WeightPlacer&& plan, Device& device, std::span<const Buffer> blocks,
                const LoadOptions& options);
 
   // A matrix [n, k], FP8 with scales or BF16, by the tensor's own type. Rows are re-strided.
@@ -36,6 +39,9 @@ class WeightPlacer {
   [[nodiscard]] bool equal_tensors(const std::string& a, const std::string& b) const;
   [[nodiscard]] bool has(const std::string& name) const { return checkpoint_.find(name) != nullptr; }
 
+  // Files that the device reads in place, with what keeps them mapped.
+  [[nodiscard]] std::vector<ImportedFile> take_imports();
+
   [[nodiscard]] const std::vector<uint64_t>& block_bytes() const { return block_bytes_; }
   [[nodiscard]] uint64_t total_bytes() const;
   [[nodiscard]] uint64_t source_bytes() const { return source_bytes_; }
@@ -51,12 +57,17 @@ class WeightPlacer {
   [[nodiscard]] Status copy_rows(const TensorView& view, const Slot& slot, uint32_t rows,
                                  uint64_t row_bytes, uint64_t dst_stride_bytes);
   [[nodiscard]] Status write(const Slot& slot, uint64_t offset, std::span<const std::byte> data);
+  // The tensor's address inside its imported file when rows of `row_bytes` may stay where they are: 256-byte
+  // aligned in the file and a multiple of 16 bytes long. 0: copy.
+  [[nodiscard]] DeviceAddress in_place(const TensorView& view, uint64_t row_bytes);
   [[nodiscard]] Status finished(const TensorView& view);
   [[nodiscard]] Result<LinearWeight> fp8_matrix(const TensorView& view, uint32_t n, uint32_t k);
   [[nodiscard]] Result<const TensorView*> scale_view(const TensorView& weight, uint32_t n, uint32_t k);
 
   const Checkpoint& checkpoint_;
   uint64_t max_allocation_bytes_;
+  Device* importer_;
+  std::map<const std::byte*, ImportedFile> imports_;  // by the file's first byte
   Device* device_ = nullptr;  // null while planning
   std::span<const Buffer> blocks_;
   const LoadOptions* options_ = nullptr;

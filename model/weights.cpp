@@ -171,7 +171,8 @@ Result<Weights> Weights::load(Device& device, const Checkpoint& checkpoint,
                               const ModelConfig& config, const LoadOptions& options) {
   const Caps& caps = device.caps();
   HADAL_TRY(check_supported(config));
-  WeightPlacer plan(checkpoint, caps.max_allocation_bytes);
+  const bool in_place = options.zero_copy && caps.host_import_alignment > 0 && !caps.is_discrete;
+  WeightPlacer plan(checkpoint, caps.max_allocation_bytes, in_place ? &device : nullptr);
   {
     Weights planned;
     HADAL_TRY(load_all(plan, config, options, planned));
@@ -187,9 +188,11 @@ Result<Weights> Weights::load(Device& device, const Checkpoint& checkpoint,
     HADAL_ASSIGN(Buffer block, device.allocate(bytes));
     weights.blocks_.push_back(std::move(block));
   }
-  weights.device_bytes_ = plan.total_bytes();
-  WeightPlacer placer(plan, device, weights.blocks_, options);
+  const uint64_t planned_bytes = plan.total_bytes();
+  WeightPlacer placer(std::move(plan), device, weights.blocks_, options);
   HADAL_TRY(load_all(placer, config, options, weights));
+  weights.device_bytes_ = planned_bytes;
+  weights.imports_ = placer.take_imports();
   return weights;
 }
 

@@ -70,6 +70,12 @@ void fill_identity_and_limits(const InstanceTable& table, VkPhysicalDevice devic
   VkPhysicalDeviceSubgroupSizeControlProperties size_control{};
   size_control.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_PROPERTIES;
   size_control.pNext = &maintenance;
+  VkPhysicalDeviceExternalMemoryHostPropertiesEXT host_memory{};
+  host_memory.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_EXTERNAL_MEMORY_HOST_PROPERTIES_EXT;
+  if (caps.external_memory_host) {
+    host_memory.pNext = maintenance.pNext;
+    maintenance.pNext = &host_memory;
+  }
   VkPhysicalDeviceProperties2 properties{};
   properties.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2;
   const bool has_13 = basic.apiVersion >= VK_API_VERSION_1_3;
@@ -96,6 +102,7 @@ void fill_identity_and_limits(const InstanceTable& table, VkPhysicalDevice devic
   caps.max_allocation_bytes = maintenance.maxMemoryAllocationSize;
   caps.max_buffer_bytes = maintenance.maxMemoryAllocationSize;
   caps.timestamp_period_ns = limits.timestampPeriod;
+  caps.host_import_alignment = host_memory.minImportedHostPointerAlignment;
 }
 
 void fill_features(const InstanceTable& table, VkPhysicalDevice device,
@@ -117,7 +124,6 @@ void fill_features(const InstanceTable& table, VkPhysicalDevice device,
   caps.subgroup_size_control = caps.api_version >= VK_API_VERSION_1_3 ||
                                has_extension(extensions, "VK_EXT_subgroup_size_control");
   caps.memory_budget = has_extension(extensions, VK_EXT_MEMORY_BUDGET_EXTENSION_NAME);
-  caps.external_memory_host = has_extension(extensions, "VK_EXT_external_memory_host");
   caps.shader_bfloat16 = has_extension(extensions, "VK_KHR_shader_bfloat16");
   caps.shader_float8 = has_extension(extensions, "VK_EXT_shader_float8");
   caps.cooperative_matrix = has_extension(extensions, "VK_KHR_cooperative_matrix");
@@ -191,6 +197,7 @@ Caps query_caps(const InstanceTable& table, PFN_vkGetInstanceProcAddr get, VkIns
     (void)table.EnumerateDeviceExtensionProperties(device, nullptr, &count, extensions.data());
   }
   VkDriverId driver{};
+  caps.external_memory_host = has_extension(extensions, "VK_EXT_external_memory_host");
   fill_identity_and_limits(table, device, caps, driver);
   fill_features(table, device, extensions, caps);
   fill_memory(table, device, caps);

@@ -94,7 +94,7 @@ Result<uint32_t> compute_queue_family(const InstanceTable& table, VkPhysicalDevi
 }
 
 Result<VkDevice> create_logical_device(const InstanceTable& table, VkPhysicalDevice physical,
-                                       uint32_t queue_family) {
+                                       uint32_t queue_family, const Caps& caps) {
   const float priority = 1.0f;
   VkDeviceQueueCreateInfo queue{};
   queue.sType = VK_STRUCTURE_TYPE_DEVICE_QUEUE_CREATE_INFO;
@@ -119,6 +119,11 @@ Result<VkDevice> create_logical_device(const InstanceTable& table, VkPhysicalDev
   info.pNext = &features;
   info.queueCreateInfoCount = 1;
   info.pQueueCreateInfos = &queue;
+  const char* host_memory = VK_EXT_EXTERNAL_MEMORY_HOST_EXTENSION_NAME;
+  if (caps.external_memory_host) {
+    info.enabledExtensionCount = 1;
+    info.ppEnabledExtensionNames = &host_memory;
+  }
   VkDevice device = VK_NULL_HANDLE;
   HADAL_TRY(
       to_status(table.CreateDevice(physical, &info, nullptr, &device), "device: vkCreateDevice"));
@@ -235,7 +240,8 @@ Result<std::unique_ptr<Device>> Device::create(const DeviceOptions& options) {
                vk::compute_queue_family(instance.table, chosen.physical, chosen.caps));
   impl->caps = std::move(chosen.caps);
   HADAL_ASSIGN(impl->device,
-               vk::create_logical_device(instance.table, impl->physical, impl->queue_family));
+               vk::create_logical_device(instance.table, impl->physical, impl->queue_family,
+                                         impl->caps));
   impl->owns_device = true;
   HADAL_TRY(impl->finish_setup(options));
   return std::unique_ptr<Device>(new Device(std::move(impl)));

@@ -53,6 +53,12 @@
   X(CreatePipelineCache)             \
   X(DestroyPipelineCache)            \
   X(GetPipelineCacheData)            \
+  X(CreateBuffer)                    \
+  X(DestroyBuffer)                   \
+  X(GetBufferMemoryRequirements)     \
+  X(AllocateMemory)                  \
+  X(FreeMemory)                      \
+  X(BindBufferMemory)                \
   X(GetBufferDeviceAddress)
 
 namespace hadal::vk {

@@ -23,7 +23,13 @@ struct Buffer::Impl {
   VkBuffer handle = VK_NULL_HANDLE;
   VmaAllocation allocation = VK_NULL_HANDLE;
   uint64_t bytes = 0;
+  VkDeviceMemory imported = VK_NULL_HANDLE;  // instead of an allocation
   ~Impl() {
+    if (!allocation) {  // imported, or a half-made import
+      device->table.DestroyBuffer(device->device, handle, nullptr);
+      device->table.FreeMemory(device->device, imported, nullptr);
+      return;
+    }
     vmaDestroyBuffer(device->allocator, handle, allocation);
     device->allocated_bytes -= bytes;
   }
@@ -93,6 +99,84 @@ Result<Buffer> Device::allocate(uint64_t bytes, MemoryKind kind) {
   uint64_t peak = impl_->peak_allocated_bytes;
   while (now > peak && !impl_->peak_allocated_bytes.compare_exchange_weak(peak, now)) {
   }
+  return buffer;
+}
+
+namespace {
+
+// Index of a memory type in `bits`, or -1.
+int first_memory_type(uint32_t bits) {
+  for (int i = 0; i < 32; ++i) {
+    if (bits >> i & 1) return i;
+  }
+  return -1;
+}
+
+}  // namespace
+
+Result<Buffer> Device::import_host(std::span<const std::byte> bytes) {
+  const vk::DeviceTable& table = impl_->table;
+  const auto properties_of = reinterpret_cast<PFN_vkGetMemoryHostPointerPropertiesEXT>(
+      impl_->instance_table.GetDeviceProcAddr(impl_->device, "vkGetMemoryHostPointerPropertiesEXT"));
+  const uint64_t alignment = caps().host_import_alignment;
+  if (alignment == 0 || !properties_of) {
+    return Status(Errc::kUnsupported, "import_host: the device has no VK_EXT_external_memory_host");
+  }
+  auto* pointer = const_cast<std::byte*>(bytes.data());  // Vulkan's type; nothing writes through it
+  if (reinterpret_cast<uintptr_t>(pointer) % alignment || bytes.empty()) {
+    return Status(Errc::kInvalidArgument,
+                  fmt::format("import_host: bytes must begin at a multiple of {} and not be empty",
+                              alignment));
+  }
+  constexpr auto kHandle = VK_EXTERNAL_MEMORY_HANDLE_TYPE_HOST_ALLOCATION_BIT_EXT;
+  const uint64_t size = (bytes.size() + alignment - 1) / alignment * alignment;
+  VkMemoryHostPointerPropertiesEXT host{};
+  host.sType = VK_STRUCTURE_TYPE_MEMORY_HOST_POINTER_PROPERTIES_EXT;
+  if (properties_of(impl_->device, kHandle, pointer, &host) != VK_SUCCESS) {
+    return Status(Errc::kUnsupported, "import_host: the driver does not take this memory");
+  }
+  auto owner = std::unique_ptr<Buffer::Impl>(new Buffer::Impl{impl_.get()});
+  VkExternalMemoryBufferCreateInfo external{};
+  external.sType = VK_STRUCTURE_TYPE_EXTERNAL_MEMORY_BUFFER_CREATE_INFO;
+  external.handleTypes = kHandle;
+  VkBufferCreateInfo info{};
+  info.sType = VK_STRUCTURE_TYPE_BUFFER_CREATE_INFO;
+  info.pNext = &external;
+  info.size = size;
+  info.usage = VK_BUFFER_USAGE_STORAGE_BUFFER_BIT | VK_BUFFER_USAGE_SHADER_DEVICE_ADDRESS_BIT |
+               VK_BUFFER_USAGE_TRANSFER_SRC_BIT;
+  HADAL_TRY(vk::to_status(table.CreateBuffer(impl_->device, &info, nullptr, &owner->handle),
+                          "import_host: vkCreateBuffer"));
+  VkMemoryRequirements needs{};
+  table.GetBufferMemoryRequirements(impl_->device, owner->handle, &needs);
+  const int type = first_memory_type(needs.memoryTypeBits & host.memoryTypeBits);
+  VkImportMemoryHostPointerInfoEXT import{};
+  import.sType = VK_STRUCTURE_TYPE_IMPORT_MEMORY_HOST_POINTER_INFO_EXT;
+  import.handleType = kHandle;
+  import.pHostPointer = pointer;
+  VkMemoryAllocateFlagsInfo flags{};
+  flags.sType = VK_STRUCTURE_TYPE_MEMORY_ALLOCATE_FLAGS_INFO;
+  flags.pNext = &import;
+  flags.flags = VK_MEMORY_ALLOCATE_DEVICE_ADDRESS_BIT;
+  VkMemoryAllocateInfo allocate{};
+  allocate.sType = VK_STRUCTURE_TYPE_MEMORY_ALLOCATE_INFO;
+  allocate.pNext = &flags;
+  allocate.allocationSize = size;
+  allocate.memoryTypeIndex = uint32_t(type < 0 ? 0 : type);
+  if (type < 0 || needs.size > size ||
+      table.AllocateMemory(impl_->device, &allocate, nullptr, &owner->imported) != VK_SUCCESS) {
+    return Status(Errc::kUnsupported, "import_host: the driver does not take this memory");
+  }
+  HADAL_TRY(
+      vk::to_status(table.BindBufferMemory(impl_->device, owner->handle, owner->imported, 0),
+                    "import_host: vkBindBufferMemory"));
+  VkBufferDeviceAddressInfo address{};
+  address.sType = VK_STRUCTURE_TYPE_BUFFER_DEVICE_ADDRESS_INFO;
+  address.buffer = owner->handle;
+  Buffer buffer;
+  buffer.bytes_ = size;
+  buffer.address_ = table.GetBufferDeviceAddress(impl_->device, &address);
+  buffer.impl_ = std::move(owner);
   return buffer;
 }
 

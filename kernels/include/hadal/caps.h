@@ -54,6 +54,7 @@ struct Caps {
   bool subgroup_size_control = false;
   bool memory_budget = false;
   bool external_memory_host = false;
+  uint64_t host_import_alignment = 0;  // of pointer and size in Device::import_host; 0 without it
   bool shader_float16 = false;
   bool shader_bfloat16 = false;
   bool shader_float8 = false;

@@ -69,14 +69,22 @@ class Checkpoint {
   [[nodiscard]] const std::vector<TensorView>& tensors() const;       // in order of file and offset
   [[nodiscard]] uint64_t data_bytes() const;                          // sum over all tensors
 
+  // The whole file that holds `tensor`, as it is mapped (page-aligned), and what keeps it mapped
+  // beyond the Checkpoint's life.
+  struct File {
+    std::span<const std::byte> bytes;
+    std::shared_ptr<const void> owner;
+  };
+  [[nodiscard]] File file_of(const TensorView& tensor) const;
+
   // Tells the kernel that the pages under `bytes` (of one of our views) will not be read again, so
   // that resident memory while loading stays bounded.
   void release_pages(std::span<const std::byte> bytes) const;
 
  private:
   struct Impl;
-  explicit Checkpoint(std::unique_ptr<Impl> impl);
-  std::unique_ptr<Impl> impl_;
+  explicit Checkpoint(std::shared_ptr<Impl> impl);
+  std::shared_ptr<Impl> impl_;
 };
 
 }  // namespace hadal::model

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -73,11 +74,21 @@ struct MtpWeights {
   LinearWeight head;
 };
 
+// A checkpoint file that the device reads where it is mapped.
+struct ImportedFile {
+  Buffer buffer;
+  std::shared_ptr<const void> owner;
+};
+
 struct LoadOptions {
   // Keep a bfloat16 copy of kv_b_proj for the absorbed projections instead of reading its FP8 bytes
   // (kernels/mla_absorb.md has the measured distance).
   bool absorb_bf16 = false;
   bool load_mtp = true;
+  // Let the device read tensors in the mapped file where it can and they happen to lie right
+  // (256-byte aligned, rows a multiple of 16 bytes). Not on discrete GPUs, which would read them over the
+  // bus. The file must then stay as it is while the weights live.
+  bool zero_copy = true;
   // Called with (bytes done, bytes in all) from the loading thread; false cancels (kCancelled).
   std::function<bool(uint64_t, uint64_t)> progress;
 };
@@ -100,8 +111,11 @@ class Weights {
   std::vector<MtpWeights> mtp;  // num_nextn_predict_layers, or empty when not loaded
 
   [[nodiscard]] uint64_t device_bytes() const { return device_bytes_; }
+  // Files read in place; 0 when everything was copied.
+  [[nodiscard]] size_t imported_files() const { return imports_.size(); }
 
  private:
+  std::vector<ImportedFile> imports_;
   std::vector<Buffer> blocks_;
   uint64_t device_bytes_ = 0;
 };
