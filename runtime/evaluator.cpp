@@ -26,6 +26,7 @@ Result<Evaluator> Evaluator::create(Device& device, model::Model& model, const K
 }
 
 Status Evaluator::read_chunk(const PrefillChunk& chunk, std::vector<float>& logits) {
+  if (cancelled_ && cancelled_()) return {Errc::kCancelled, "evaluate: cancelled"};
   const size_t vocab = model_->config().vocab_size;
   const std::span<float> rows(logits.data() + chunk.first * vocab, chunk.tokens * vocab);
   return device_->download(model_->logits(), 0, std::as_writable_bytes(rows));

@@ -12,6 +12,7 @@
 #include <limits>
 #include <regex>
 
+#include "hadal/device.h"
 #include "support/child.h"
 #include "support/damaged_model.h"
 
@@ -533,6 +534,24 @@ TEST(ProgramsHost, NoVulkanDevice) {
   expect_refused({kEval, text(fables_dir()), "--ids", "1"}, "no Vulkan driver was found", options);
 }
 
+// No driver here lacks one; what Device::create and hadal-info ask is asked of made-up devices.
+TEST(ProgramsHost, ADeviceWithoutANeededFeature) {
+  const std::pair<bool Caps::*, const char*> features[] = {
+      {&Caps::buffer_device_address, "bufferDeviceAddress"},
+      {&Caps::shader_int64, "shaderInt64"},
+      {&Caps::storage_buffer_8bit, "storageBuffer8BitAccess"},
+      {&Caps::storage_buffer_16bit, "storageBuffer16BitAccess"},
+      {&Caps::scalar_block_layout, "scalarBlockLayout"},
+      {&Caps::timeline_semaphore, "timelineSemaphore"},
+      {&Caps::subgroup_arithmetic, "subgroup arithmetic in compute shaders"}};
+  EXPECT_EQ(missing_requirement(minimum_caps()), "");
+  for (const auto& [feature, name] : features) {
+    Caps caps = minimum_caps();
+    caps.*feature = false;
+    EXPECT_EQ(missing_requirement(caps), name);
+  }
+}
+
 TEST(ProgramsHost, AClosedOrFullStandardOutput) {
   const std::string shell = "/bin/sh";
   for (const std::string& program : {kInfo, kTokenize}) {
@@ -662,10 +681,10 @@ TEST(ProgramsGpu, InterruptEndsWithOneLine) {
 
 // ---- slow: 1 GiB of weights
 
-// Writes a dense FP8 model of about 1 GiB (real file pages, not a hole); returns the bytes of its
+// Writes a dense FP8 model of about 0.9 GiB (real file pages, not a hole); returns the bytes of its
 // tensors.
 uint64_t write_big_model(const TempDir& dir) {
-  constexpr uint32_t kHidden = 4096, kWidth = 43008, kVocab = 1024;
+  constexpr uint32_t kHidden = 4096, kWidth = 36864, kVocab = 1024;
   json config = ragged().config;
   config.merge_patch(json{{"vocab_size", kVocab},
                           {"hidden_size", kHidden},
@@ -752,7 +771,7 @@ TEST(ProgramsSlow, LoadingKeepsLittleOfTheCheckpointResident) {
   const double process = beyond_device(text(small_dir.path()), {});  // the driver and its compiler
   const double checkpoint = double(write_big_model(dir)) / (1 << 20);
   fmt::print("  checkpoint {:.1f} MiB\n", checkpoint);
-  EXPECT_GT(checkpoint, 1000);
+  EXPECT_GT(checkpoint, 890);  // all under 1 GiB, where the program prints tenths of MiB
   for (const auto& more : {std::vector<std::string>{}, {"--absorb-bf16"}}) {
     const double beyond = beyond_device(text(dir.path()), more);
     EXPECT_LT(beyond, checkpoint + 256);  // what is promised

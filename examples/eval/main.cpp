@@ -68,6 +68,7 @@ Result<Backend> Backend::create(Arguments& a, uint32_t longest, bool mtp) {
   HADAL_ASSIGN(b.evaluator_,
                runtime::Evaluator::create(*b.loaded_->device, *b.loaded_->model, *b.loaded_->cache,
                                           *b.loaded_->pages));
+  b.evaluator_->set_cancelled([] { return examples::interrupted(); });
   return b;
 }
 

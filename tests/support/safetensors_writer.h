@@ -135,7 +135,7 @@ class SafetensorsWriter {
 inline void write_index(const TempDir& dir, const std::map<std::string, std::string>& weight_map) {
   std::string text = "{\"metadata\":{\"total_size\":0},\"weight_map\":{";
   for (const char* comma = ""; const auto& [tensor, file] : weight_map) {
-    text += comma + ("\"" + tensor) + "\":\"" + file + "\"";
+    text.append(comma).append("\"").append(tensor).append("\":\"").append(file).append("\"");
     comma = ",";
   }
   write_file(dir / "model.safetensors.index.json", text + "}}");

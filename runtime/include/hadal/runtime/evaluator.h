@@ -3,8 +3,10 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "hadal/runtime/decode_pipeline.h"
@@ -32,6 +34,9 @@ class Evaluator {
   // Also the first MTP module's logits. Errors: kUnsupported when the model has none loaded.
   [[nodiscard]] Result<WithMtp> logits_with_mtp(std::span<const uint32_t> ids);
 
+  // Asked behind every chunk or token; true ends the call with kCancelled.
+  void set_cancelled(std::function<bool()> cancelled) { cancelled_ = std::move(cancelled); }
+
  private:
   Evaluator(Device& device, model::Model& model, PageAllocator& pages, PrefillPipeline prefill,
             DecodePipeline decode);
@@ -43,6 +48,7 @@ class Evaluator {
   PageAllocator* pages_;
   PrefillPipeline prefill_;
   DecodePipeline decode_;
+  std::function<bool()> cancelled_;
 };
 
 }  // namespace hadal::runtime
