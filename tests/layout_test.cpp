@@ -67,6 +67,8 @@ std::vector<ModuleLayout> table() {
       entry<MlaCacheReadPush>("mla_cache_read", {kMlaCacheReadSpecBf16}),
       entry<MlaPrefillPush>("mla_prefill",
                             {kMlaPrefillSpecTile, kMlaPrefillSpecKeys, kMlaPrefillSpecPairs}),
+      entry<MlaPrefillPush>("mla_prefill_lanes",
+                            {kMlaPrefillSpecNope, kMlaPrefillSpecRope, kMlaPrefillSpecV}),
       entry<MlaAbsorbPush>("mla_absorb", {kMlaAbsorbSpecTileM, kMlaAbsorbSpecTileN,
                                           kMlaAbsorbSpecValue, kMlaAbsorbSpecWBf16}),
       entry<MlaDecodePush>("mla_decode", {kMlaDecodeSpecTile, kMlaDecodeSpecKeys,
