@@ -1,6 +1,6 @@
-// The whole model on the device: against the outputs of independent implementations (tests/golden), layer
-// by layer against the CPU reference on the same input, and against itself in other batches, chunks and
-// orders, bit for bit.
+// The whole model on the device: against the outputs of independent implementations (tests/golden),
+// layer by layer against the CPU reference on the same input, and against itself in other batches,
+// chunks and orders, bit for bit.
 #include "hadal/model/model.h"
 
 #include <fmt/format.h>
@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <cstring>
 #include <filesystem>
+#include <nlohmann/json.hpp>
 
 #include "hadal/model/reference/model.h"
 #include "support/golden.h"
@@ -48,8 +49,8 @@ void expect_bf16_golden(const std::string& name) {
   EXPECT_EQ(m.greedy(golden.ids, uint32_t(golden.greedy_hf.size())), golden.greedy_hf);
 }
 
-// Two right implementations part by e4m3 rounding flips: mean KL and top-1 are the bars, with the reason
-// in tests/golden/README.md. The absorbed form is held to the same bars.
+// Two right implementations part by e4m3 rounding flips: mean KL and top-1 are the bars, with the
+// reason in tests/golden/README.md. The absorbed form is held to the same bars.
 void expect_fp8_golden(const std::string& name, double top1) {
   const Golden golden = load_golden(name);
   TestModel m(golden.model_dir, options_for(golden));
@@ -76,25 +77,49 @@ void expect_mtp_golden(const std::string& name, double top1) {
   EXPECT_GE(d.top1, top1);
 }
 
-TEST_F(ModelGpu, V3Bf16MatchesTransformers) { expect_bf16_golden("v3_bf16"); }
-TEST_F(ModelGpu, MoonlightBf16MatchesTransformers) { expect_bf16_golden("moonlight_bf16"); }
-TEST_F(ModelGpu, V2LiteBf16MatchesTransformers) { expect_bf16_golden("v2lite_bf16"); }
-TEST_F(ModelGpu, V31Ue8m0MatchesTheSimulation) { expect_fp8_golden("v31_ue8m0", 0.85); }
-TEST_F(ModelGpu, V3RaggedFp8MatchesTheSimulation) { expect_fp8_golden("v3_fp8_ragged", 0.85); }
-TEST_F(ModelGpu, FablesKingMatchesTheSimulation) { expect_fp8_golden("fables_king", 0.9); }
-TEST_F(ModelGpu, FablesForestMatchesTheSimulation) { expect_fp8_golden("fables_forest", 0.9); }
-TEST_F(ModelGpu, FablesFoxMatchesTheSimulation) { expect_fp8_golden("fables_fox", 0.9); }
-TEST_F(ModelGpu, MtpMatchesOnV3Bf16) { expect_mtp_golden("v3_bf16", 0.85); }
-TEST_F(ModelGpu, MtpMatchesOnV31) { expect_mtp_golden("v31_ue8m0", 0.85); }
-TEST_F(ModelGpu, MtpMatchesOnV3Ragged) { expect_mtp_golden("v3_fp8_ragged", 0.85); }
-TEST_F(ModelGpu, MtpMatchesOnFables) { expect_mtp_golden("fables_king", 0.9); }
+TEST_F(ModelGpu, V3Bf16MatchesTransformers) {
+  expect_bf16_golden("v3_bf16");
+}
+TEST_F(ModelGpu, MoonlightBf16MatchesTransformers) {
+  expect_bf16_golden("moonlight_bf16");
+}
+TEST_F(ModelGpu, V2LiteBf16MatchesTransformers) {
+  expect_bf16_golden("v2lite_bf16");
+}
+TEST_F(ModelGpu, V31Ue8m0MatchesTheSimulation) {
+  expect_fp8_golden("v31_ue8m0", 0.85);
+}
+TEST_F(ModelGpu, V3RaggedFp8MatchesTheSimulation) {
+  expect_fp8_golden("v3_fp8_ragged", 0.85);
+}
+TEST_F(ModelGpu, FablesKingMatchesTheSimulation) {
+  expect_fp8_golden("fables_king", 0.9);
+}
+TEST_F(ModelGpu, FablesForestMatchesTheSimulation) {
+  expect_fp8_golden("fables_forest", 0.9);
+}
+TEST_F(ModelGpu, FablesFoxMatchesTheSimulation) {
+  expect_fp8_golden("fables_fox", 0.9);
+}
+TEST_F(ModelGpu, MtpMatchesOnV3Bf16) {
+  expect_mtp_golden("v3_bf16", 0.85);
+}
+TEST_F(ModelGpu, MtpMatchesOnV31) {
+  expect_mtp_golden("v31_ue8m0", 0.85);
+}
+TEST_F(ModelGpu, MtpMatchesOnV3Ragged) {
+  expect_mtp_golden("v3_fp8_ragged", 0.85);
+}
+TEST_F(ModelGpu, MtpMatchesOnFables) {
+  expect_mtp_golden("fables_king", 0.9);
+}
 
-// Every layer on the reference's own input. Only float rounding separates the two in a BF16 checkpoint,
-// and in most rows of an FP8 one: 1e-5 leaves a factor of ten over sqrt(terms) * 2^-24. In the other
-// rows an activation lay within that of a rounding boundary and came out one e4m3 step apart: 1/16 of
-// itself at least. One such flip among the k inputs of a linear moves its output by about
-// 1/(16 sqrt(k)), 5e-3 at k = 136; three linears follow each other, and a flip in a latent is seen by
-// all later rows. Hence a bound of 1e-5 on the median row and of 0.1 on the worst.
+// Every layer on the reference's own input. Only float rounding separates the two in a BF16
+// checkpoint, and in most rows of an FP8 one: 1e-5 leaves a factor of ten over sqrt(terms) * 2^-24.
+// In the other rows an activation lay within that of a rounding boundary and came out one e4m3 step
+// apart: 1/16 of itself at least. One such flip among the k inputs of a linear moves its output by
+// about 1/(16 sqrt(k)), 5e-3 at k = 136; three linears follow each other, and a flip in a latent is
+// seen by all later rows. Hence a bound of 1e-5 on the median row and of 0.1 on the worst.
 void expect_layers_match(const std::string& name, double median_bound, double worst_bound) {
   const Golden golden = load_golden(name);
   TestModel m(golden.model_dir, options_for(golden));
@@ -176,7 +201,8 @@ TEST_F(ModelGpu, ChunksChangeNoBit) {
   const Golden golden = load_golden("fables_king");
   std::vector<uint32_t> ids = golden.ids;
   for (int i = 0; i < 13; ++i) ids.insert(ids.end(), golden.ids.begin(), golden.ids.end());
-  const uint32_t tokens = uint32_t(ids.size());  // 154: three pages, two expansions of 64 and a rest
+  const uint32_t tokens =
+      uint32_t(ids.size());  // 154: three pages, two expansions of 64 and a rest
   TestModel whole(golden.model_dir, for_context(tokens, tokens));
   TestModelOptions options = for_context(tokens, 37);
   options.model.expansion_rows = 64;
@@ -238,8 +264,8 @@ TEST_F(ModelGpu, ABf16CachePassesTheBars) {
     TestModel m(golden.model_dir, options);
     ASSERT_TRUE(m.ok());
     for (const auto form : {EvaluationForm::kPrefill, EvaluationForm::kDecode}) {
-      const LogitsDistance d = logits_distance(golden.hf, m.logits(golden.ids, form),
-                                               m.model().config().vocab_size);
+      const LogitsDistance d =
+          logits_distance(golden.hf, m.logits(golden.ids, form), m.model().config().vocab_size);
       report(fmt::format("{} bf16 cache", name), d);
       EXPECT_LE(d.mean_kl, 5e-3);
       EXPECT_GE(d.top1, 0.85);
@@ -255,19 +281,25 @@ TEST_F(ModelGpu, ABf16CopyOfKvBIsExactUnderPowerOfTwoScales) {
   options.load.absorb_bf16 = true;
   TestModel m(golden.model_dir, options);
   ASSERT_TRUE(m.ok());
-  const LogitsDistance d = logits_distance(golden.fp8, m.logits(golden.ids, EvaluationForm::kDecode),
-                                           m.model().config().vocab_size);
+  const LogitsDistance d = logits_distance(
+      golden.fp8, m.logits(golden.ids, EvaluationForm::kDecode), m.model().config().vocab_size);
   report("v31_ue8m0 decode, bf16 absorb", d);
   EXPECT_LE(d.relative_l2, 1e-5);
 }
 
-// Copies a safetensors file with its header padded (by spaces, as the format allows), so that the data
-// begins at a multiple of 256 and the tensors that lie right can be read in place.
+// Copies a safetensors file with its header padded (by spaces, as the format allows), so that its
+// first matrix, and all that happen to follow at the same distance, begin at a multiple of 256.
 void copy_aligned(const std::filesystem::path& from, const std::filesystem::path& to) {
   std::string file = testing::read_file(from);
   uint64_t header = 0;
   std::memcpy(&header, file.data(), 8);
-  const uint64_t padded = (header + 8 + 255) / 256 * 256 - 8;
+  uint64_t first_matrix = UINT64_MAX;
+  const nlohmann::json entries = nlohmann::json::parse(file.substr(8, header));
+  for (const auto& [name, tensor] : entries.items()) {
+    if (name == "__metadata__" || tensor["shape"].size() != 2 || tensor["dtype"] == "F32") continue;
+    first_matrix = std::min(first_matrix, tensor["data_offsets"][0].get<uint64_t>());
+  }
+  const uint64_t padded = header + 255 - (8 + header + first_matrix + 255) % 256;
   file.insert(8 + header, padded - header, ' ');
   std::memcpy(file.data(), &padded, 8);
   testing::write_file(to, file);
