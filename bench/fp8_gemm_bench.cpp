@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include <array>
 #include <cmath>
 
 #include "hadal/reference/fp8_gemm.h"
@@ -70,6 +71,10 @@ int main(int argc, char** argv) {
   using namespace hadal;
   bench::Options options = bench::parse_options(argc, argv);
   bench::Bench bench("fp8_gemm", options);
+  // A small model's projections (examples/models/fables), decode and a prefill chunk.
+  for (uint32_t m : {1u, 490u}) {
+    for (auto [n, k] : {std::array{192u, 256u}, {256u, 768u}}) bench::run_case(bench, {m, n, k});
+  }
   for (uint32_t m : {1u, 16u, 128u}) {
     for (test::GemmSize size : test::v3_linear_sizes()) {
       if (options.quick && size.n != 576) continue;

@@ -21,10 +21,13 @@ void load_b(uint64_t row, uint k, uint valid, out vec4 lo, out vec4 hi) {
   hi = e4m3x4_times_2_m8(uint(w >> 32));
 }
 
-void fp8_gemm_step(uint64_t a_row[TILE_M], uint64_t b_row[TILE_N], uint k, uint valid,
+// `always` is not 0: its branch ends the basic block that decodes b, and keeps LLVM from mixing the
+// products into it, which spills (fp8_gemm.md).
+void fp8_gemm_step(uint64_t a_row[TILE_M], uint64_t b_row[TILE_N], uint k, uint valid, uint always,
                    inout float t[TILE_M][TILE_N]) {
   vec4 b_lo[TILE_N], b_hi[TILE_N];
   [[unroll]] for (uint j = 0; j < TILE_N; j++) load_b(b_row[j], k, valid, b_lo[j], b_hi[j]);
+  if (always == 0) return;
   [[unroll]] for (uint i = 0; i < TILE_M; i++) {
     vec4 a_lo, a_hi;
     load_a(a_row[i], k, valid, a_lo, a_hi);
@@ -58,9 +61,9 @@ void fp8_gemm_tile(uint64_t a_row[TILE_M], uint64_t a_scale_row[TILE_M], uint64_
     uint begin = kb * kFp8Block, end = min(begin + kFp8Block, k);
     uint full = begin + ((end - begin) & ~7u);
     [[dont_unroll]] for (uint kk = begin; kk < full; kk += 8) {
-      fp8_gemm_step(a_row, b_row, kk, 8, t);
+      fp8_gemm_step(a_row, b_row, kk, 8, b_stride, t);
     }
-    if (full < end) fp8_gemm_step(a_row, b_row, full, end - full, t);
+    if (full < end) fp8_gemm_step(a_row, b_row, full, end - full, b_stride, t);
     float sb[TILE_N];
     [[unroll]] for (uint j = 0; j < TILE_N; j++) sb[j] = FloatIn(b_scale_row[j] + kb * 4).v;
     [[unroll]] for (uint i = 0; i < TILE_M; i++) {

@@ -21,6 +21,7 @@ layout(buffer_reference, scalar, buffer_reference_align = 4) buffer FloatOut { f
 layout(buffer_reference, scalar, buffer_reference_align = 4) readonly buffer UintIn { uint v; };
 layout(buffer_reference, scalar, buffer_reference_align = 4) buffer UintOut { uint v; };
 layout(buffer_reference, scalar, buffer_reference_align = 8) readonly buffer U64In { uint64_t v; };
+layout(buffer_reference, scalar, buffer_reference_align = 8) buffer U64Out { uint64_t v; };
 layout(buffer_reference, scalar, buffer_reference_align = 8) readonly buffer Uvec2In { uvec2 v; };
 layout(buffer_reference, scalar, buffer_reference_align = 2) buffer U16Out { uint16_t v; };
 layout(buffer_reference, scalar, buffer_reference_align = 2) readonly buffer U16In { uint16_t v; };
