@@ -22,7 +22,8 @@ Status MlaBlock::write_cache(Recorder& recorder, const AttentionWeights& w, uint
   shape.interleaved = config.rope_interleave;
   shape.eps = float(ModelConfig::kInnerNormEps);
   shape.cache_type = cache.type;
-  // An FP8 kv_b_proj takes its input quantised; rounding it here gives both attention forms the same.
+  // An FP8 kv_b_proj takes its input quantised; rounding it here gives both attention forms the
+  // same.
   if (w.kv_b.is_fp8() && options.round_latent) {
     shape.rounding = ops.scale_format() == ScaleFormat::kUe8m0 ? LatentRounding::kFp8Ue8m0
                                                                : LatentRounding::kFp8;
@@ -126,7 +127,8 @@ Status MlaBlock::project_out(Recorder& recorder, const AttentionWeights& w, uint
 
 Status MlaBlock::record(Recorder& recorder, const LayerWeights& layer, const PrefillBatch& batch,
                         const CacheView& cache, DeviceAddress cache_base) const {
-  HADAL_TRY(project(recorder, layer, batch.tokens, batch.positions, batch.slots, cache, cache_base));
+  HADAL_TRY(
+      project(recorder, layer, batch.tokens, batch.positions, batch.slots, cache, cache_base));
   const uint32_t kv_len = batch.begin + batch.tokens;
   for (uint32_t begin = 0; begin < kv_len; begin += options.expansion_rows) {
     HADAL_TRY(attend_chunk(recorder, layer.attention, batch, cache, cache_base, begin,
@@ -150,7 +152,8 @@ Status MlaBlock::absorb(Recorder& recorder, const AttentionWeights& w, bool quer
   shape.in_head_stride = query ? config.qk_head_dim() : config.kv_lora_rank;
   shape.out_head_stride = query ? config.kv_lora_rank : config.v_head_dim;
   MlaAbsorbArgs args;
-  args.in = in.address, args.w = w.absorb.b, args.w_scale = w.absorb.b_scale, args.out = out.address;
+  args.in = in.address, args.w = w.absorb.b, args.w_scale = w.absorb.b_scale,
+  args.out = out.address;
   HADAL_TRY(ops.record<MlaAbsorb>(recorder, mla_absorb_choose, shape, args));
   recorder.barrier();
   return {};
@@ -158,7 +161,8 @@ Status MlaBlock::absorb(Recorder& recorder, const AttentionWeights& w, bool quer
 
 Status MlaBlock::record(Recorder& recorder, const LayerWeights& layer, const DecodeBatch& batch,
                         const CacheView& cache, DeviceAddress cache_base) const {
-  HADAL_TRY(project(recorder, layer, batch.tokens, batch.positions, batch.slots, cache, cache_base));
+  HADAL_TRY(
+      project(recorder, layer, batch.tokens, batch.positions, batch.slots, cache, cache_base));
   HADAL_TRY(absorb(recorder, layer.attention, /*query=*/true, batch.tokens));
   MlaDecodeShape shape = decode_shape(config, options, batch.tokens, batch.max_kv_len);
   shape.table_stride = batch.table_stride;

@@ -1,4 +1,5 @@
-// Multi-head latent attention of one layer: x += o_proj(attention(norm(x))), in its two forms. Private.
+// Multi-head latent attention of one layer: x += o_proj(attention(norm(x))), in its two forms.
+// Private.
 #pragma once
 
 #include "hadal/model/model.h"
@@ -13,8 +14,8 @@ struct MlaBlock {
   const Workspace& work;
   DeviceAddress rope_table;  // float [max_context, rope dim], cos and sin of each pair
 
-  // Prefill: writes the batch's cache rows, expands latents of positions [0, begin + tokens) in chunks
-  // of options.expansion_rows and folds them left to right.
+  // Prefill: writes the batch's cache rows, expands latents of positions [0, begin + tokens) in
+  // chunks of options.expansion_rows and folds them left to right.
   [[nodiscard]] Status record(Recorder& recorder, const LayerWeights& layer,
                               const PrefillBatch& batch, const CacheView& cache,
                               DeviceAddress cache_base) const;

@@ -73,8 +73,7 @@ Result<std::unique_ptr<Model>> Model::create(Device& device, ModelConfig config,
   HADAL_ASSIGN(Workspace work, Workspace::create(device, config, options));
   HADAL_ASSIGN(Buffer rope, device.allocate(4ull * options.max_context * config.qk_rope_head_dim));
   HADAL_TRY(upload_rope_table(device, config, options.max_context, rope));
-  HADAL_ASSIGN(Buffer logits,
-               device.allocate(4ull * options.max_logit_rows * config.vocab_size));
+  HADAL_ASSIGN(Buffer logits, device.allocate(4ull * options.max_logit_rows * config.vocab_size));
   auto impl = std::make_unique<Impl>(device, std::move(config), options, std::move(weights),
                                      std::move(work), std::move(rope), std::move(logits));
   return std::unique_ptr<Model>(new Model(std::move(impl)));
@@ -83,14 +82,30 @@ Result<std::unique_ptr<Model>> Model::create(Device& device, ModelConfig config,
 Model::Model(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Model::~Model() = default;
 
-const ModelConfig& Model::config() const { return impl_->config; }
-const Weights& Model::weights() const { return impl_->weights; }
-const ModelOptions& Model::options() const { return impl_->options; }
-DeviceAddress Model::x() const { return impl_->work.x.address; }
-DeviceAddress Model::hidden() const { return impl_->work.hidden.address; }
-uint32_t Model::row_stride() const { return impl_->work.hidden.stride; }
-const Buffer& Model::workspace() const { return impl_->work.buffer; }
-const Buffer& Model::logits() const { return impl_->logits; }
+const ModelConfig& Model::config() const {
+  return impl_->config;
+}
+const Weights& Model::weights() const {
+  return impl_->weights;
+}
+const ModelOptions& Model::options() const {
+  return impl_->options;
+}
+DeviceAddress Model::x() const {
+  return impl_->work.x.address;
+}
+DeviceAddress Model::hidden() const {
+  return impl_->work.hidden.address;
+}
+uint32_t Model::row_stride() const {
+  return impl_->work.hidden.stride;
+}
+const Buffer& Model::workspace() const {
+  return impl_->work.buffer;
+}
+const Buffer& Model::logits() const {
+  return impl_->logits;
+}
 
 Status Model::record_embedding(Recorder& recorder, DeviceAddress ids, uint32_t tokens) {
   HADAL_TRY(impl_->check_tokens(tokens, impl_->options.max_tokens));

@@ -8,7 +8,8 @@
 namespace hadal::model {
 namespace {
 
-// Both grouped GEMMs over one tile list must be told the same tile; it follows from rows and experts.
+// Both grouped GEMMs over one tile list must be told the same tile; it follows from rows and
+// experts.
 Fp8GroupedGemmShape fp8_shape(const ExpertWeights& w, uint32_t rows, uint32_t experts) {
   Fp8GroupedGemmShape shape = Fp8GroupedGemmShape::packed(rows, experts, w.n, w.k);
   shape.b_stride = w.b_stride, shape.b_scale_stride = w.b_scale_stride;
@@ -72,8 +73,8 @@ Status MoeBlock::route(Recorder& recorder, const MoeWeights& w, uint32_t tokens)
   gate.tokens = tokens, gate.experts = config.n_routed_experts;
   gate.top_k = config.num_experts_per_tok;
   gate.n_group = config.n_group, gate.topk_group = config.topk_group;
-  gate.scoring = config.scoring_func == GateScore::kSigmoid ? GateScoring::kSigmoid
-                                                            : GateScoring::kSoftmax;
+  gate.scoring =
+      config.scoring_func == GateScore::kSigmoid ? GateScoring::kSigmoid : GateScoring::kSoftmax;
   gate.method = config.topk_method == TopkMethod::kNoauxTc ? GateMethod::kNoauxTc
                 : config.topk_method == TopkMethod::kGroupLimitedGreedy
                     ? GateMethod::kGroupLimitedGreedy
@@ -81,9 +82,9 @@ Status MoeBlock::route(Recorder& recorder, const MoeWeights& w, uint32_t tokens)
   gate.norm = config.norm_topk_prob;
   gate.scaling = float(config.routed_scaling_factor);
   gate.logits_stride = work.router_logits.stride;
-  HADAL_TRY(ops.record<MoeGate>(recorder, moe_gate_choose, gate,
-                                MoeGateArgs{work.router_logits.address, w.bias, work.expert_ids,
-                                            work.expert_weights}));
+  HADAL_TRY(ops.record<MoeGate>(
+      recorder, moe_gate_choose, gate,
+      MoeGateArgs{work.router_logits.address, w.bias, work.expert_ids, work.expert_weights}));
   recorder.barrier();
 
   const uint32_t rows = tokens * gate.top_k;

@@ -1,5 +1,6 @@
-// Multi-token prediction: one more decoder layer over [norm(embedding of token i+1); norm(hidden i)],
-// whose output head predicts token i+2. The embedding half comes first in the checkpoint's eh_proj.
+// Multi-token prediction: one more decoder layer over [norm(embedding of token i+1); norm(hidden
+// i)], whose output head predicts token i+2. The embedding half comes first in the checkpoint's
+// eh_proj.
 #include <fmt/format.h>
 
 #include "hadal/model/model.h"
@@ -12,8 +13,9 @@ Status Model::record_mtp(Recorder& recorder, uint32_t index, const PrefillBatch&
   Impl& m = *impl_;
   HADAL_TRY(m.check_tokens(batch.tokens, m.options.max_tokens));
   if (index >= m.weights.mtp.size()) {
-    return {Errc::kInvalidArgument, fmt::format("model: MTP modules loaded: {}, asked for number {}",
-                                                m.weights.mtp.size(), index)};
+    return {Errc::kInvalidArgument,
+            fmt::format("model: MTP modules loaded: {}, asked for number {}", m.weights.mtp.size(),
+                        index)};
   }
   const MtpWeights& w = m.weights.mtp[index];
   const uint32_t hidden = m.config.hidden_size;
@@ -24,11 +26,11 @@ Status Model::record_mtp(Recorder& recorder, uint32_t index, const PrefillBatch&
   HADAL_TRY(m.ops.norm(recorder, m.work.x, w.embedding_norm, eps, batch.tokens, hidden,
                        Activation{m.work.mtp_in, {}, {}}, f32));
   recorder.barrier();  // the two halves interleave by rows, so their ranges overlap
-  HADAL_TRY(m.ops.norm(recorder, {previous_hidden, m.work.hidden.stride}, w.hidden_norm, eps, batch.tokens, hidden,
-                       Activation{second, {}, {}}, f32));
+  HADAL_TRY(m.ops.norm(recorder, {previous_hidden, m.work.hidden.stride}, w.hidden_norm, eps,
+                       batch.tokens, hidden, Activation{second, {}, {}}, f32));
   recorder.barrier();
-  HADAL_TRY(m.ops.linear(recorder, w.eh_proj, Activation{m.work.mtp_in, {}, {}}, batch.tokens,
-                         m.work.x));
+  HADAL_TRY(
+      m.ops.linear(recorder, w.eh_proj, Activation{m.work.mtp_in, {}, {}}, batch.tokens, m.work.x));
   recorder.barrier();
   HADAL_TRY(m.layer(recorder, w.layer, m.config.num_hidden_layers + index, batch, cache));
   HADAL_TRY(m.ops.norm(recorder, m.work.x, w.head_norm, eps, batch.tokens, hidden,

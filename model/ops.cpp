@@ -22,8 +22,9 @@ Status Ops::linear(Recorder& recorder, const LinearWeight& w, const Activation& 
     shape.b_stride = w.b_stride, shape.b_scale_stride = w.b_scale_stride;
     shape.d_stride = d.stride;
     shape.accumulate = accumulate;
-    return record<Fp8Gemm>(recorder, fp8_gemm_choose, shape,
-                           Fp8GemmArgs{act.q.address, act.scale.address, w.b, w.b_scale, d.address});
+    return record<Fp8Gemm>(
+        recorder, fp8_gemm_choose, shape,
+        Fp8GemmArgs{act.q.address, act.scale.address, w.b, w.b_scale, d.address});
   }
   Bf16GemmShape shape;
   shape.m = m, shape.n = w.n, shape.k = w.k;

@@ -1,5 +1,5 @@
-// Kernels as a layer calls them: choose, create and record in one call, FP8 or bfloat16 by the weight.
-// Private.
+// Kernels as a layer calls them: choose, create and record in one call, FP8 or bfloat16 by the
+// weight. Private.
 #pragma once
 
 #include <cstdint>

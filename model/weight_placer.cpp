@@ -13,11 +13,13 @@
 namespace hadal::model {
 namespace {
 
-constexpr uint64_t kTensorAlignment = 256;  // of every tensor in device memory
-constexpr uint64_t kBlockBytes = uint64_t{1} << 30;  // some drivers allocate at most 2 GiB at once
+constexpr uint64_t kTensorAlignment = 256;            // of every tensor in device memory
+constexpr uint64_t kBlockBytes = uint64_t{1} << 30;   // some drivers allocate at most 2 GiB at once
 constexpr uint64_t kChunkBytes = uint64_t{16} << 20;  // copied, then dropped from memory, at a time
 
-constexpr uint64_t align(uint64_t bytes, uint64_t to) { return (bytes + to - 1) / to * to; }
+constexpr uint64_t align(uint64_t bytes, uint64_t to) {
+  return (bytes + to - 1) / to * to;
+}
 
 std::string shape_text(const std::vector<uint64_t>& shape) {
   return fmt::format("[{}]", fmt::join(shape, ", "));
@@ -160,8 +162,8 @@ Result<const TensorView*> WeightPlacer::matrix_view(const std::string& name, uin
   const TensorView* view = checkpoint_.find(name);
   if (!view) return Status(Errc::kMalformed, fmt::format("checkpoint: tensor {} is missing", name));
   if (view->shape != std::vector<uint64_t>{n, k}) {
-    return malformed(*view, fmt::format("must have shape [{}, {}], got {}", n, k,
-                                        shape_text(view->shape)));
+    return malformed(
+        *view, fmt::format("must have shape [{}, {}], got {}", n, k, shape_text(view->shape)));
   }
   return view;
 }
@@ -237,8 +239,7 @@ Result<LinearWeight> WeightPlacer::linear(const std::string& name, uint32_t n, u
   HADAL_ASSIGN(const TensorView* view, matrix_view(name, n, k));
   if (view->dtype == DType::kF8E4M3) return fp8_matrix(*view, n, k);
   if (view->dtype == DType::kBf16) return bf16_matrix(name, n, k);
-  return malformed(*view,
-                   fmt::format("must be F8_E4M3 or BF16, got {}", dtype_name(view->dtype)));
+  return malformed(*view, fmt::format("must be F8_E4M3 or BF16, got {}", dtype_name(view->dtype)));
 }
 
 Result<LinearWeight> WeightPlacer::linear_as_bf16(const std::string& name, uint32_t n, uint32_t k) {

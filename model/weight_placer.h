@@ -1,5 +1,6 @@
-// Puts tensors of a checkpoint into device memory. Weights::load walks the model twice with the same
-// calls: once planning (sizes and checks only), once copying; both passes place alike. Private.
+// Puts tensors of a checkpoint into device memory. Weights::load walks the model twice with the
+// same calls: once planning (sizes and checks only), once copying; both passes place alike.
+// Private.
 #pragma once
 
 #include <cstdint>
@@ -27,7 +28,8 @@ class WeightPlacer {
   // A matrix [n, k], FP8 with scales or BF16, by the tensor's own type. Rows are re-strided.
   [[nodiscard]] Result<LinearWeight> linear(const std::string& name, uint32_t n, uint32_t k);
   // A BF16 copy of an FP8 matrix, dequantised and rounded to nearest.
-  [[nodiscard]] Result<LinearWeight> linear_as_bf16(const std::string& name, uint32_t n, uint32_t k);
+  [[nodiscard]] Result<LinearWeight> linear_as_bf16(const std::string& name, uint32_t n,
+                                                    uint32_t k);
   // A BF16 matrix only (embedding, head, router, eh_proj).
   [[nodiscard]] Result<LinearWeight> bf16_matrix(const std::string& name, uint32_t n, uint32_t k);
   // A vector of BF16 or F32, stored as float.
@@ -37,7 +39,9 @@ class WeightPlacer {
 
   // True when both tensors are present with equal types, shapes and contents.
   [[nodiscard]] bool equal_tensors(const std::string& a, const std::string& b) const;
-  [[nodiscard]] bool has(const std::string& name) const { return checkpoint_.find(name) != nullptr; }
+  [[nodiscard]] bool has(const std::string& name) const {
+    return checkpoint_.find(name) != nullptr;
+  }
 
   // Files that the device reads in place, with what keeps them mapped.
   [[nodiscard]] std::vector<ImportedFile> take_imports();
@@ -52,23 +56,25 @@ class WeightPlacer {
     const Buffer* block = nullptr;
     uint64_t offset = 0;
   };
-  [[nodiscard]] Result<const TensorView*> matrix_view(const std::string& name, uint32_t n, uint32_t k);
+  [[nodiscard]] Result<const TensorView*> matrix_view(const std::string& name, uint32_t n,
+                                                      uint32_t k);
   [[nodiscard]] Result<Slot> place(uint64_t bytes, const std::string& what);
   [[nodiscard]] Status copy_rows(const TensorView& view, const Slot& slot, uint32_t rows,
                                  uint64_t row_bytes, uint64_t dst_stride_bytes);
   [[nodiscard]] Status write(const Slot& slot, uint64_t offset, std::span<const std::byte> data);
-  // The tensor's address inside its imported file when rows of `row_bytes` may stay where they are: 256-byte
-  // aligned in the file and a multiple of 16 bytes long. 0: copy.
+  // The tensor's address inside its imported file when rows of `row_bytes` may stay where they are:
+  // 256-byte aligned in the file and a multiple of 16 bytes long. 0: copy.
   [[nodiscard]] DeviceAddress in_place(const TensorView& view, uint64_t row_bytes);
   [[nodiscard]] Status finished(const TensorView& view);
   [[nodiscard]] Result<LinearWeight> fp8_matrix(const TensorView& view, uint32_t n, uint32_t k);
-  [[nodiscard]] Result<const TensorView*> scale_view(const TensorView& weight, uint32_t n, uint32_t k);
+  [[nodiscard]] Result<const TensorView*> scale_view(const TensorView& weight, uint32_t n,
+                                                     uint32_t k);
 
   const Checkpoint& checkpoint_;
   uint64_t max_allocation_bytes_;
   Device* importer_;
   std::map<const std::byte*, ImportedFile> imports_;  // by the file's first byte
-  Device* device_ = nullptr;  // null while planning
+  Device* device_ = nullptr;                          // null while planning
   std::span<const Buffer> blocks_;
   const LoadOptions* options_ = nullptr;
   std::vector<uint64_t> block_bytes_;

@@ -45,8 +45,8 @@ Result<ExpertWeights> load_experts(WeightPlacer& placer, const std::string& pref
 
 Result<MoeWeights> load_moe(WeightPlacer& placer, const ModelConfig& c, const std::string& prefix) {
   MoeWeights w;
-  HADAL_ASSIGN(w.router, placer.bf16_matrix(prefix + ".gate.weight", c.n_routed_experts,
-                                            c.hidden_size));
+  HADAL_ASSIGN(w.router,
+               placer.bf16_matrix(prefix + ".gate.weight", c.n_routed_experts, c.hidden_size));
   if (c.topk_method == TopkMethod::kNoauxTc) {
     HADAL_ASSIGN(w.bias,
                  placer.vector(prefix + ".gate.e_score_correction_bias", c.n_routed_experts));
@@ -133,7 +133,8 @@ Result<MtpWeights> load_mtp(WeightPlacer& placer, const ModelConfig& c, uint32_t
 }
 
 // The whole model in one fixed order; run once planning and once copying.
-Status load_all(WeightPlacer& placer, const ModelConfig& c, const LoadOptions& options, Weights& w) {
+Status load_all(WeightPlacer& placer, const ModelConfig& c, const LoadOptions& options,
+                Weights& w) {
   HADAL_ASSIGN(const LinearWeight embedding,
                placer.bf16_matrix("model.embed_tokens.weight", c.vocab_size, c.hidden_size));
   w.embedding = embedding.b;
@@ -149,8 +150,7 @@ Status load_all(WeightPlacer& placer, const ModelConfig& c, const LoadOptions& o
     w.layers.push_back(std::move(loaded));
   }
   for (uint32_t i = 0; options.load_mtp && i < c.num_nextn_predict_layers; ++i) {
-    HADAL_ASSIGN(MtpWeights loaded,
-                 load_mtp(placer, c, c.num_hidden_layers + i, options, w));
+    HADAL_ASSIGN(MtpWeights loaded, load_mtp(placer, c, c.num_hidden_layers + i, options, w));
     w.mtp.push_back(std::move(loaded));
   }
   return {};
@@ -178,10 +178,10 @@ Result<Weights> Weights::load(Device& device, const Checkpoint& checkpoint,
     HADAL_TRY(load_all(plan, config, options, planned));
   }
   if (plan.total_bytes() > caps.device_heap_free_bytes) {
-    return Status(Errc::kOutOfDeviceMemory,
-                  fmt::format("load: the weights need {} bytes, the device has {} free of {}",
-                              plan.total_bytes(), caps.device_heap_free_bytes,
-                              caps.device_heap_bytes));
+    return Status(
+        Errc::kOutOfDeviceMemory,
+        fmt::format("load: the weights need {} bytes, the device has {} free of {}",
+                    plan.total_bytes(), caps.device_heap_free_bytes, caps.device_heap_bytes));
   }
   Weights weights;
   for (uint64_t bytes : plan.block_bytes()) {

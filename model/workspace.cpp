@@ -54,7 +54,8 @@ void plan_attention(Planner& p, const ModelConfig& c, const ModelOptions& o, Wor
   w.latent = p.activation(o.expansion_rows, c.kv_lora_rank);
   w.k_pe = p.rows(o.expansion_rows, c.qk_rope_head_dim);
   w.kv = p.rows(o.expansion_rows, heads * (c.qk_nope_head_dim + c.v_head_dim));
-  w.decode_scratch_bytes = mla_decode_scratch_bytes(decode_shape(c, o, o.max_decode_rows, o.max_context));
+  w.decode_scratch_bytes =
+      mla_decode_scratch_bytes(decode_shape(c, o, o.max_decode_rows, o.max_context));
   w.decode_scratch = p.take(w.decode_scratch_bytes);
 }
 

@@ -20,14 +20,12 @@ Result<DecodePipeline> DecodePipeline::create(Device& device, model::Model& mode
                                               const KvCache& cache, uint32_t max_rows,
                                               const RecorderOptions& options) {
   if (max_rows == 0 || max_rows > model.options().max_decode_rows) {
-    return Status(Errc::kInvalidArgument,
-                  fmt::format("decode: max_rows must be 1 to {}, got {}",
-                              model.options().max_decode_rows, max_rows));
+    return Status(Errc::kInvalidArgument, fmt::format("decode: max_rows must be 1 to {}, got {}",
+                                                      model.options().max_decode_rows, max_rows));
   }
   HADAL_ASSIGN(Recorder recorder, Recorder::create(device, options));
   const uint64_t table = ceil_div(model.options().max_context, kPageTokens);
-  HADAL_ASSIGN(Buffer inputs,
-               device.allocate(4 * max_rows * (4 + table), MemoryKind::kUpload));
+  HADAL_ASSIGN(Buffer inputs, device.allocate(4 * max_rows * (4 + table), MemoryKind::kUpload));
   return DecodePipeline(device, model, cache, max_rows, std::move(recorder), std::move(inputs));
 }
 

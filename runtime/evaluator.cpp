@@ -15,10 +15,11 @@ Evaluator::Evaluator(Device& device, model::Model& model, PageAllocator& pages,
 Result<Evaluator> Evaluator::create(Device& device, model::Model& model, const KvCache& cache,
                                     PageAllocator& pages, const RecorderOptions& options) {
   if (model.options().max_logit_rows < model.options().max_tokens) {
-    return Status(Errc::kInvalidArgument,
-                  fmt::format("evaluate: the model needs max_logit_rows of at least max_tokens, got "
-                              "{} < {}", model.options().max_logit_rows,
-                              model.options().max_tokens));
+    return Status(
+        Errc::kInvalidArgument,
+        fmt::format("evaluate: the model needs max_logit_rows of at least max_tokens, got "
+                    "{} < {}",
+                    model.options().max_logit_rows, model.options().max_tokens));
   }
   HADAL_ASSIGN(PrefillPipeline prefill, PrefillPipeline::create(device, model, cache, options));
   HADAL_ASSIGN(DecodePipeline decode, DecodePipeline::create(device, model, cache, 1, options));
@@ -40,9 +41,8 @@ Status Evaluator::prefill_into(SequencePages& sequence, std::span<const uint32_t
       [&](Recorder& recorder, const PrefillChunk& chunk) -> Status {
         HADAL_TRY(model_->record_head(recorder, 0, chunk.tokens));
         if (!hidden_copy) return {};
-        return recorder.copy(model_->workspace(),
-                             model_->hidden() - model_->workspace().address(), *hidden_copy,
-                             chunk.first * row_bytes, chunk.tokens * row_bytes);
+        return recorder.copy(model_->workspace(), model_->hidden() - model_->workspace().address(),
+                             *hidden_copy, chunk.first * row_bytes, chunk.tokens * row_bytes);
       },
       [&](const PrefillChunk& chunk) { return read_chunk(chunk, logits); });
 }
@@ -56,8 +56,8 @@ Result<std::vector<float>> Evaluator::logits(std::span<const uint32_t> ids, Eval
   }
   for (uint32_t i = 0; i < ids.size(); ++i) {
     const DecodeRow row{&sequence, ids[i], i};
-    HADAL_TRY(decode_.step({&row, 1},
-                           [&](Recorder& recorder) { return model_->record_head(recorder, 0, 1); }));
+    HADAL_TRY(decode_.step(
+        {&row, 1}, [&](Recorder& recorder) { return model_->record_head(recorder, 0, 1); }));
     HADAL_TRY(read_chunk({i, 1, false}, logits));
   }
   return logits;
@@ -65,7 +65,8 @@ Result<std::vector<float>> Evaluator::logits(std::span<const uint32_t> ids, Eval
 
 Result<Evaluator::WithMtp> Evaluator::logits_with_mtp(std::span<const uint32_t> ids) {
   if (model_->weights().mtp.empty()) {
-    return Status(Errc::kUnsupported, "evaluate: the checkpoint has no MTP layer, or it was not loaded");
+    return Status(Errc::kUnsupported,
+                  "evaluate: the checkpoint has no MTP layer, or it was not loaded");
   }
   WithMtp result;
   const size_t vocab = model_->config().vocab_size;

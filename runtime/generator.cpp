@@ -32,12 +32,13 @@ Result<Generator> Generator::create(Device& device, model::Model& model, const K
   return Generator(model, pages, std::move(prefill), std::move(decode), std::move(sampler));
 }
 
-Status Generator::warm_up() {
-  // Long enough for the tiles that real prompts get; drivers compile at the first dispatch.
+Status Generator::warm_up(uint32_t prompt_tokens) {
+  // Tiles do not change beyond 16 rows; drivers compile at the first dispatch.
   constexpr uint32_t kPromptTokens = 16;
   const uint32_t room = std::min(model_->options().max_context, model_->options().max_tokens + 1);
   if (room < 2) return {};
-  const std::vector<uint32_t> prompt(std::min(kPromptTokens, room - 1), 0);
+  const std::vector<uint32_t> prompt(
+      std::min({kPromptTokens, room - 1, std::max(prompt_tokens, 1u)}), 0);
   GenerateOptions options;
   options.max_new_tokens = 2;
   return generate(prompt, options).status();

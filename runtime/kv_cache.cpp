@@ -10,14 +10,15 @@
 namespace hadal::runtime {
 
 PageAllocator::PageAllocator(uint32_t pages) : total_(pages), free_(pages) {
-  std::iota(free_.begin(), free_.end(), 0u);  // ascending is already a heap with the smallest on top
+  std::iota(free_.begin(), free_.end(),
+            0u);  // ascending is already a heap with the smallest on top
 }
 
 Result<std::vector<uint32_t>> PageAllocator::take(uint32_t count) {
   if (count > free_.size()) {
     return Status(Errc::kOutOfDeviceMemory,
-                  fmt::format("kv_cache: {} pages of {} tokens are needed, {} of {} are free", count,
-                              kPageTokens, free_.size(), total_));
+                  fmt::format("kv_cache: {} pages of {} tokens are needed, {} of {} are free",
+                              count, kPageTokens, free_.size(), total_));
   }
   std::vector<uint32_t> pages;
   for (uint32_t i = 0; i < count; ++i) {
@@ -47,7 +48,9 @@ SequencePages& SequencePages::operator=(SequencePages&& other) noexcept {
   return *this;
 }
 
-SequencePages::~SequencePages() { clear(); }
+SequencePages::~SequencePages() {
+  clear();
+}
 
 Status SequencePages::reserve(uint32_t length) {
   const uint32_t needed = ceil_div(length, kPageTokens);

@@ -33,8 +33,9 @@ Status PrefillPipeline::check(uint32_t begin, std::span<const uint32_t> ids) con
   const uint32_t vocab = model_->config().vocab_size;
   for (size_t i = 0; i < ids.size(); ++i) {
     if (ids[i] < vocab) continue;
-    return {Errc::kInvalidArgument,
-            fmt::format("prefill: token ids must be below {}, got {} at index {}", vocab, ids[i], i)};
+    return {
+        Errc::kInvalidArgument,
+        fmt::format("prefill: token ids must be below {}, got {} at index {}", vocab, ids[i], i)};
   }
   return {};
 }

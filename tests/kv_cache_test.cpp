@@ -34,9 +34,9 @@ TEST(KvCacheHost, ASequenceMapsPositionsToRowsOfItsPages) {
   ASSERT_TRUE(sequence.reserve(64).ok());
   ASSERT_TRUE(other.reserve(65).ok());
   ASSERT_TRUE(sequence.reserve(130).ok());
-  EXPECT_EQ(sequence.slot(0), 64u);        // page 1
+  EXPECT_EQ(sequence.slot(0), 64u);  // page 1
   EXPECT_EQ(sequence.slot(63), 127u);
-  EXPECT_EQ(sequence.slot(64), 3u * 64);   // page 2 went to the other one
+  EXPECT_EQ(sequence.slot(64), 3u * 64);  // page 2 went to the other one
   EXPECT_EQ(sequence.slot(129), 4u * 64 + 1);
   EXPECT_EQ(sequence.capacity(), 192u);
   std::set<uint32_t> pages(other.block_table().begin(), other.block_table().end());

@@ -16,9 +16,9 @@
 namespace hadal::model {
 namespace {
 
+using ::hadal::testing::FuzzRounds;
 using ::hadal::testing::read_file;
 using ::hadal::testing::SafetensorsWriter;
-using ::hadal::testing::FuzzRounds;
 using ::hadal::testing::TempDir;
 using ::hadal::testing::write_file;
 using ::hadal::testing::write_index;

@@ -1,5 +1,5 @@
-// hadal-eval MODEL_DIR: logits of every position of a text, perplexity, MTP acceptance; on Vulkan or on the
-// CPU reference.
+// hadal-eval MODEL_DIR: logits of every position of a text, perplexity, MTP acceptance; on Vulkan
+// or on the CPU reference.
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
@@ -57,7 +57,8 @@ Result<Backend> Backend::create(Arguments& a, uint32_t longest, bool mtp) {
                      std::make_shared<const model::Checkpoint>(std::move(checkpoint)), config));
     return b;
   }
-  b.form_ = a.form == "decode" ? runtime::EvaluationForm::kDecode : runtime::EvaluationForm::kPrefill;
+  b.form_ =
+      a.form == "decode" ? runtime::EvaluationForm::kDecode : runtime::EvaluationForm::kPrefill;
   a.model.load_mtp = mtp;
   a.model.context = std::max(longest, 1u);
   a.model.max_tokens = std::min(a.model.max_tokens, a.model.context);
@@ -65,9 +66,8 @@ Result<Backend> Backend::create(Arguments& a, uint32_t longest, bool mtp) {
   HADAL_ASSIGN(examples::LoadedModel loaded, examples::load_model(a.model));
   b.loaded_ = std::make_unique<examples::LoadedModel>(std::move(loaded));
   b.vocab_ = b.loaded_->model->config().vocab_size;
-  HADAL_ASSIGN(b.evaluator_,
-               runtime::Evaluator::create(*b.loaded_->device, *b.loaded_->model, *b.loaded_->cache,
-                                          *b.loaded_->pages));
+  HADAL_ASSIGN(b.evaluator_, runtime::Evaluator::create(*b.loaded_->device, *b.loaded_->model,
+                                                        *b.loaded_->cache, *b.loaded_->pages));
   b.evaluator_->set_cancelled([] { return examples::interrupted(); });
   return b;
 }
@@ -78,8 +78,7 @@ Status Backend::run(std::span<const uint32_t> ids, bool mtp, std::vector<float>&
   if (reference_) {
     HADAL_ASSIGN(auto result, reference_->forward(ids, reference_options_));
     if (mtp) {
-      HADAL_ASSIGN(auto drafted,
-                   reference_->mtp_logits(ids, result.hidden, reference_options_));
+      HADAL_ASSIGN(auto drafted, reference_->mtp_logits(ids, result.hidden, reference_options_));
       mtp_logits = std::move(drafted.data);
     }
     logits = std::move(result.logits.data);
@@ -111,13 +110,15 @@ double negative_log_likelihood(std::span<const float> logits, uint32_t id) {
   return std::log(sum) + peak - double(logits[id]);
 }
 
-// Windows of exactly `window` tokens, each on its own, the first token of each unscored; what is left
-// behind the last one is not scored. A text shorter than a window is one window.
-Status print_perplexity(Backend& backend, std::span<const uint32_t> ids, uint32_t window, bool mtp) {
+// Windows of exactly `window` tokens, each on its own, the first token of each unscored; what is
+// left behind the last one is not scored. A text shorter than a window is one window.
+Status print_perplexity(Backend& backend, std::span<const uint32_t> ids, uint32_t window,
+                        bool mtp) {
   if (ids.size() < 2 || window < 2) {
     return {Errc::kInvalidArgument,
             fmt::format("perplexity: the text and the window must have at least 2 tokens, got {} "
-                        "and {}", ids.size(), window)};
+                        "and {}",
+                        ids.size(), window)};
   }
   double nll = 0;
   size_t scored = 0, drafts = 0, accepted = 0, in_text = 0;
@@ -143,14 +144,16 @@ Status print_perplexity(Backend& backend, std::span<const uint32_t> ids, uint32_
   fmt::print("tokens {}\nscored {}\nwindow {}\nperplexity {:.6f}\n", ids.size(), scored, window,
              std::exp(nll / double(scored)));
   if (drafts) {
-    const size_t comparable = drafts - drafts / (length - 1);  // the last draft has no text beside it
+    const size_t comparable =
+        drafts - drafts / (length - 1);  // the last draft has no text beside it
     fmt::print("mtp_acceptance {:.6f}\nmtp_in_text {:.6f}\n", double(accepted) / double(drafts),
                double(in_text) / double(std::max<size_t>(comparable, 1)));
   }
   return {};
 }
 
-void print_top5(const std::vector<float>& logits, uint32_t vocab, const model::Tokenizer* tokenizer) {
+void print_top5(const std::vector<float>& logits, uint32_t vocab,
+                const model::Tokenizer* tokenizer) {
   for (size_t i = 0; i * vocab < logits.size(); ++i) {
     const auto values = row(logits, i, vocab);
     std::vector<uint32_t> order(vocab);
@@ -232,14 +235,19 @@ int main(int argc, char** argv) {
   app.add_flag("--perplexity", a.perplexity,
                "perplexity; and of MTP drafts the share that greedy decoding accepts, and that the "
                "text has");
-  app.add_option("--window", a.window, "tokens per window of --perplexity; 0 is the model's context");
-  app.add_option("--backend", a.backend)->check(CLI::IsMember({"vulkan", "reference"}))
+  app.add_option("--window", a.window,
+                 "tokens per window of --perplexity; 0 is the model's context");
+  app.add_option("--backend", a.backend)
+      ->check(CLI::IsMember({"vulkan", "reference"}))
       ->capture_default_str();
-  app.add_option("--form", a.form, "attention: prefill (unabsorbed) or decode (absorbed, token by token)")
-      ->check(CLI::IsMember({"prefill", "decode"}))->capture_default_str();
+  app.add_option("--form", a.form,
+                 "attention: prefill (unabsorbed) or decode (absorbed, token by token)")
+      ->check(CLI::IsMember({"prefill", "decode"}))
+      ->capture_default_str();
   app.add_option("--cache", a.cache)->check(CLI::IsMember({"f32", "bf16"}))->capture_default_str();
   app.add_option("--chunk", a.model.max_tokens, "tokens per prefill step")
-      ->check(CLI::Range(1u, 65536u))->capture_default_str();
+      ->check(CLI::Range(1u, 65536u))
+      ->capture_default_str();
   app.add_flag("--absorb-bf16", a.model.absorb_bf16, "bfloat16 copy of kv_b_proj for decode");
   app.add_option("--device", a.model.device, "index or part of the name (hadal-info lists them)");
   return examples::run_program(app, argc, argv, [&]() -> Status {

@@ -30,11 +30,12 @@ hadal::Status run() {
   std::printf("%s\n%s\n", device->caps().device_name.c_str(), config.to_string().c_str());
   HADAL_ASSIGN(const hadal::Fp8Gemm gemm, hadal::Fp8Gemm::create(*device, config));
   HADAL_ASSIGN(hadal::Recorder recorder, hadal::Recorder::create(*device));
-  HADAL_TRY(gemm.record(recorder, shape, {.a = a.address(),
-                                          .a_scale = scale.address(),
-                                          .b = b.address(),
-                                          .b_scale = scale.address(),
-                                          .d = d.address()}));
+  HADAL_TRY(gemm.record(recorder, shape,
+                        {.a = a.address(),
+                         .a_scale = scale.address(),
+                         .b = b.address(),
+                         .b_scale = scale.address(),
+                         .d = d.address()}));
   HADAL_TRY(recorder.end());
   HADAL_TRY(device->run(recorder));
 

@@ -1,5 +1,5 @@
-// hadal-info [MODEL_DIR]: devices with their limits and features, the path that each kernel would take and
-// why; of a checkpoint, its parameters, bytes by type and memory plan.
+// hadal-info [MODEL_DIR]: devices with their limits and features, the path that each kernel would
+// take and why; of a checkpoint, its parameters, bytes by type and memory plan.
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
@@ -20,8 +20,12 @@ namespace {
 using namespace hadal;
 constexpr const char* kProgram = "hadal-info";
 
-const char* kind(const Caps& caps) { return caps.is_cpu ? "cpu" : "gpu"; }
-const char* yes_no(bool value) { return value ? "yes" : "no"; }
+const char* kind(const Caps& caps) {
+  return caps.is_cpu ? "cpu" : "gpu";
+}
+const char* yes_no(bool value) {
+  return value ? "yes" : "no";
+}
 
 void print_device(size_t index, const Caps& c) {
   fmt::print("device {}: {} ({})\n", index, c.device_name, kind(c));
@@ -34,19 +38,19 @@ void print_device(size_t index, const Caps& c) {
   }
   fmt::print("  subgroup        {} ({} to {})\n", c.subgroup_size, c.min_subgroup_size,
              c.max_subgroup_size);
-  fmt::print("  workgroup       {} invocations, {} of shared memory\n",
-             c.max_workgroup_invocations, examples::bytes_text(c.max_shared_memory_bytes));
+  fmt::print("  workgroup       {} invocations, {} of shared memory\n", c.max_workgroup_invocations,
+             examples::bytes_text(c.max_shared_memory_bytes));
   fmt::print("  memory          {} free of {}, one allocation at most {}\n",
              examples::bytes_text(c.device_heap_free_bytes),
              examples::bytes_text(c.device_heap_bytes),
              examples::bytes_text(c.max_allocation_bytes));
   fmt::print("  timestamps      {}\n",
              c.timestamp_period_ns > 0 ? fmt::format("{} ns", c.timestamp_period_ns) : "no");
-  fmt::print("  optional        float16 {}, bfloat16 {}, float8 {}, cooperative matrix {}, "
-             "cooperative matrix 2 {}, host memory import {}\n",
-             yes_no(c.shader_float16), yes_no(c.shader_bfloat16), yes_no(c.shader_float8),
-             yes_no(c.cooperative_matrix), yes_no(c.cooperative_matrix2),
-             yes_no(c.external_memory_host));
+  fmt::print(
+      "  optional        float16 {}, bfloat16 {}, float8 {}, cooperative matrix {}, "
+      "cooperative matrix 2 {}, host memory import {}\n",
+      yes_no(c.shader_float16), yes_no(c.shader_bfloat16), yes_no(c.shader_float8),
+      yes_no(c.cooperative_matrix), yes_no(c.cooperative_matrix2), yes_no(c.external_memory_host));
   for (const CoopMatrixShape& s : c.coop_matrix_shapes) {
     fmt::print("  coopmat         {}x{}x{} types a {} b {} c {} d {}\n", s.m, s.n, s.k, s.a_type,
                s.b_type, s.c_type, s.result_type);
@@ -92,15 +96,17 @@ Status print_checkpoint(const std::filesystem::path& dir, uint32_t context, bool
   // Refused before anything is printed.
   HADAL_ASSIGN(const uint64_t weights, model::weights_device_bytes(checkpoint, config));
   fmt::print("checkpoint {}\n", dir.string());
-  fmt::print("  architecture    {}, {} layers ({} dense) + {} MTP, {} heads, {} experts ({} active, "
-             "{} shared)\n",
-             config.architecture, config.num_hidden_layers,
-             std::min(config.first_k_dense_replace, config.num_hidden_layers),
-             config.num_nextn_predict_layers, config.num_attention_heads, config.n_routed_experts,
-             config.num_experts_per_tok, config.n_shared_experts);
+  fmt::print(
+      "  architecture    {}, {} layers ({} dense) + {} MTP, {} heads, {} experts ({} active, "
+      "{} shared)\n",
+      config.architecture, config.num_hidden_layers,
+      std::min(config.first_k_dense_replace, config.num_hidden_layers),
+      config.num_nextn_predict_layers, config.num_attention_heads, config.n_routed_experts,
+      config.num_experts_per_tok, config.n_shared_experts);
   fmt::print("  parameters      {} in {} tensors\n", parameters, checkpoint.tensors().size());
   for (const auto& [type, entry] : by_type) {
-    fmt::print("  {:<15} {} in {} tensors\n", type, examples::bytes_text(entry.second), entry.first);
+    fmt::print("  {:<15} {} in {} tensors\n", type, examples::bytes_text(entry.second),
+               entry.first);
   }
   const ElementType type = bf16_cache ? ElementType::kBf16 : ElementType::kF32;
   model::ModelOptions options;
@@ -114,7 +120,8 @@ Status print_checkpoint(const std::filesystem::path& dir, uint32_t context, bool
   return {};
 }
 
-Status run(const std::optional<std::string>& directory, bool list, uint32_t context, bool bf16_cache) {
+Status run(const std::optional<std::string>& directory, bool list, uint32_t context,
+           bool bf16_cache) {
   if (directory) return print_checkpoint(*directory, context, bf16_cache);
   examples::prepare_cpu_driver(0);
   HADAL_ASSIGN(const std::vector<Caps> devices, list_devices());

@@ -99,7 +99,8 @@ Status decode_lines(const Tokenizer& tokenizer, bool skip_special) {
 
 int main(int argc, char** argv) {
   std::ios::sync_with_stdio(false);
-  CLI::App app("Text on standard input to token ids on standard output, or back.", "hadal-tokenize");
+  CLI::App app("Text on standard input to token ids on standard output, or back.",
+               "hadal-tokenize");
   std::string model_dir;
   bool decoding = false, special = false, lines = false;
   app.add_option("MODEL_DIR", model_dir, "folder with tokenizer.json")->required();

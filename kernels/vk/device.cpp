@@ -239,9 +239,8 @@ Result<std::unique_ptr<Device>> Device::create(const DeviceOptions& options) {
   HADAL_ASSIGN(impl->queue_family,
                vk::compute_queue_family(instance.table, chosen.physical, chosen.caps));
   impl->caps = std::move(chosen.caps);
-  HADAL_ASSIGN(impl->device,
-               vk::create_logical_device(instance.table, impl->physical, impl->queue_family,
-                                         impl->caps));
+  HADAL_ASSIGN(impl->device, vk::create_logical_device(instance.table, impl->physical,
+                                                       impl->queue_family, impl->caps));
   impl->owns_device = true;
   HADAL_TRY(impl->finish_setup(options));
   return std::unique_ptr<Device>(new Device(std::move(impl)));

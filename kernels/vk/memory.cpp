@@ -117,7 +117,8 @@ int first_memory_type(uint32_t bits) {
 Result<Buffer> Device::import_host(std::span<const std::byte> bytes) {
   const vk::DeviceTable& table = impl_->table;
   const auto properties_of = reinterpret_cast<PFN_vkGetMemoryHostPointerPropertiesEXT>(
-      impl_->instance_table.GetDeviceProcAddr(impl_->device, "vkGetMemoryHostPointerPropertiesEXT"));
+      impl_->instance_table.GetDeviceProcAddr(impl_->device,
+                                              "vkGetMemoryHostPointerPropertiesEXT"));
   const uint64_t alignment = caps().host_import_alignment;
   if (alignment == 0 || !properties_of) {
     return Status(Errc::kUnsupported, "import_host: the device has no VK_EXT_external_memory_host");
@@ -167,9 +168,8 @@ Result<Buffer> Device::import_host(std::span<const std::byte> bytes) {
       table.AllocateMemory(impl_->device, &allocate, nullptr, &owner->imported) != VK_SUCCESS) {
     return Status(Errc::kUnsupported, "import_host: the driver does not take this memory");
   }
-  HADAL_TRY(
-      vk::to_status(table.BindBufferMemory(impl_->device, owner->handle, owner->imported, 0),
-                    "import_host: vkBindBufferMemory"));
+  HADAL_TRY(vk::to_status(table.BindBufferMemory(impl_->device, owner->handle, owner->imported, 0),
+                          "import_host: vkBindBufferMemory"));
   VkBufferDeviceAddressInfo address{};
   address.sType = VK_STRUCTURE_TYPE_BUFFER_DEVICE_ADDRESS_INFO;
   address.buffer = owner->handle;

@@ -27,8 +27,8 @@ bool overlap(const DeviceRange& a, const DeviceRange& b) {
          b.address < a.address + a.bytes;
 }
 
-// One recorded command, kept until the next barrier when the order is to be reversed. It owns what it
-// holds and allocates nothing: a decode step records a hundred.
+// One recorded command, kept until the next barrier when the order is to be reversed. It owns what
+// it holds and allocates nothing: a decode step records a hundred.
 struct Command {
   enum class Kind { kDispatch, kIndirect, kCopy, kFill } kind = Kind::kDispatch;
   const vk::Pipeline* pipeline = nullptr;
@@ -340,7 +340,8 @@ Result<std::vector<DispatchTiming>> Recorder::timings() const {
   std::vector<DispatchTiming> result;
   for (uint32_t i = 0; i < count; ++i) {
     const double delta = double(ticks[2 * i + 1] - ticks[2 * i]);
-    result.push_back({std::string(impl_->timed_labels[i]), delta * impl_->device->caps.timestamp_period_ns});
+    result.push_back(
+        {std::string(impl_->timed_labels[i]), delta * impl_->device->caps.timestamp_period_ns});
   }
   return result;
 }

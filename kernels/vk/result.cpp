@@ -19,7 +19,8 @@ Status to_status(VkResult result, std::string_view what) {
     case VK_ERROR_FEATURE_NOT_PRESENT:
       return {Errc::kUnsupported, fmt::format("{}: extension or feature not present", what)};
     case VK_ERROR_INCOMPATIBLE_DRIVER:
-      return {Errc::kNoDevice, fmt::format("{}: VK_ERROR_INCOMPATIBLE_DRIVER (no Vulkan driver was found)", what)};
+      return {Errc::kNoDevice,
+              fmt::format("{}: VK_ERROR_INCOMPATIBLE_DRIVER (no Vulkan driver was found)", what)};
     default:
       return {Errc::kInternal, fmt::format("{}: VkResult {}", what, static_cast<int>(result))};
   }

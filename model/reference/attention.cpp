@@ -26,8 +26,8 @@ Matrix columns(const Matrix& x, uint32_t begin, uint32_t count) {
 
 // Latents as they are after quantising and decoding again, each group of 128 by the one rule.
 void round_latents(Matrix& rows, const ModelConfig& c) {
-  const ScaleFormat format = c.weight_format == WeightFormat::kFp8BlockUe8m0 ? ScaleFormat::kUe8m0
-                                                                             : ScaleFormat::kFp32;
+  const ScaleFormat format =
+      c.weight_format == WeightFormat::kFp8BlockUe8m0 ? ScaleFormat::kUe8m0 : ScaleFormat::kFp32;
   for (uint32_t i = 0; i < rows.rows; ++i) {
     const auto q = ref::fp8_quantize(1, c.kv_lora_rank, rows.row(i).data(), c.kv_lora_rank, format);
     for (uint32_t l = 0; l < c.kv_lora_rank; ++l) {

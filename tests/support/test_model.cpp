@@ -21,13 +21,14 @@ TestModel::TestModel(const std::filesystem::path& dir, const TestModelOptions& o
     checkpoint_ = std::make_shared<const model::Checkpoint>(std::move(checkpoint));
     HADAL_ASSIGN(model::Weights weights,
                  model::Weights::load(*device(), *checkpoint_, config, options.load));
-    const uint32_t pages = ceil_div(options.model.max_context, runtime::kPageTokens) *
-                           options.model.max_decode_rows;
+    const uint32_t pages =
+        ceil_div(options.model.max_context, runtime::kPageTokens) * options.model.max_decode_rows;
     HADAL_ASSIGN(runtime::KvCache cache,
                  runtime::KvCache::create(*device(), config, pages, options.cache_type));
     cache_ = std::make_unique<runtime::KvCache>(std::move(cache));
     pages_ = std::make_unique<runtime::PageAllocator>(pages);
-    HADAL_ASSIGN(model_, model::Model::create(*device(), config, std::move(weights), options.model));
+    HADAL_ASSIGN(model_,
+                 model::Model::create(*device(), config, std::move(weights), options.model));
     HADAL_ASSIGN(runtime::Evaluator evaluator,
                  runtime::Evaluator::create(*device(), *model_, *cache_, *pages_, recorder_));
     evaluator_ = std::make_unique<runtime::Evaluator>(std::move(evaluator));

@@ -70,9 +70,10 @@ class Device {
   [[nodiscard]] Result<Buffer> allocate(uint64_t bytes, MemoryKind kind = MemoryKind::kDevice);
 
   // Lets the device read host memory in place (VK_EXT_external_memory_host): `bytes` begins at a
-  // multiple of caps().host_import_alignment (so does the address), is rounded up to one at its end,
-  // and must stay readable as long as the Buffer lives. Errors: kUnsupported where the device or the
-  // driver cannot (a caller then copies). The host must not change the bytes while the device reads.
+  // multiple of caps().host_import_alignment (so does the address), is rounded up to one at its
+  // end, and must stay readable as long as the Buffer lives. Errors: kUnsupported where the device
+  // or the driver cannot (a caller then copies). The host must not change the bytes while the
+  // device reads.
   [[nodiscard]] Result<Buffer> import_host(std::span<const std::byte> bytes);
 
   // Copies host bytes into a buffer / back, through staging where the memory is not mapped. Waits.

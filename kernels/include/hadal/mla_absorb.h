@@ -81,7 +81,7 @@ struct MlaAbsorbConfig {
   MlaAbsorbDirection direction = MlaAbsorbDirection::kQuery;
   MlaAbsorbWeight weight_type = MlaAbsorbWeight::kE4m3;
   bool use_fma = false;
-  std::string_view rejected;  // "path: reason", a literal
+  std::string_view rejected;               // "path: reason", a literal
   [[nodiscard]] uint32_t columns() const;  // outputs per workgroup
   [[nodiscard]] std::string to_string() const;
 };

@@ -1,5 +1,5 @@
-// The forward pass of a DeepSeek-V3-family model as recorded kernels. A Model owns weights and workspace;
-// who decides which tokens run, and where their cache rows lie, is the runtime.
+// The forward pass of a DeepSeek-V3-family model as recorded kernels. A Model owns weights and
+// workspace; who decides which tokens run, and where their cache rows lie, is the runtime.
 //
 // Two forms of the same attention (DeepSeek-V3 report 2.1; facts in kernels/mla_*.md):
 //   prefill  one sequence, many tokens; latents are expanded by kv_b_proj (unabsorbed)
@@ -22,8 +22,8 @@
 
 namespace hadal::model {
 
-// Where the latent cache lies: per layer (main layers first, then MTP's) `pages` pages of 64 rows of
-// kv_lora_rank + qk_rope_head_dim elements.
+// Where the latent cache lies: per layer (main layers first, then MTP's) `pages` pages of 64 rows
+// of kv_lora_rank + qk_rope_head_dim elements.
 struct CacheView {
   DeviceAddress base = 0;
   uint64_t layer_stride_bytes = 0;
@@ -35,10 +35,10 @@ struct CacheView {
 // Device arrays that describe one prefill chunk: tokens [begin, begin + tokens) of one sequence.
 struct PrefillBatch {
   uint32_t tokens = 0;
-  uint32_t begin = 0;           // absolute position of the first token
-  DeviceAddress ids = 0;        // u32 [tokens]
-  DeviceAddress positions = 0;  // u32 [tokens]
-  DeviceAddress slots = 0;      // u32 [tokens]: cache row (page * 64 + position % 64)
+  uint32_t begin = 0;             // absolute position of the first token
+  DeviceAddress ids = 0;          // u32 [tokens]
+  DeviceAddress positions = 0;    // u32 [tokens]
+  DeviceAddress slots = 0;        // u32 [tokens]: cache row (page * 64 + position % 64)
   DeviceAddress block_table = 0;  // u32 [table_entries]: page of positions 64*i ..
   uint32_t table_entries = 0;
 };
@@ -46,11 +46,11 @@ struct PrefillBatch {
 // One decode step: row i is one token of its own sequence.
 struct DecodeBatch {
   uint32_t tokens = 0;
-  uint32_t max_kv_len = 0;        // at least every kv_lens[i]
-  DeviceAddress ids = 0;          // u32 [tokens]
-  DeviceAddress positions = 0;    // u32 [tokens]
-  DeviceAddress slots = 0;        // u32 [tokens]
-  DeviceAddress kv_lens = 0;      // u32 [tokens]: keys that the row sees, its own included
+  uint32_t max_kv_len = 0;         // at least every kv_lens[i]
+  DeviceAddress ids = 0;           // u32 [tokens]
+  DeviceAddress positions = 0;     // u32 [tokens]
+  DeviceAddress slots = 0;         // u32 [tokens]
+  DeviceAddress kv_lens = 0;       // u32 [tokens]: keys that the row sees, its own included
   DeviceAddress block_tables = 0;  // u32 [tokens, table_stride]
   uint32_t table_stride = 0;
 };
@@ -96,7 +96,7 @@ class Model {
   // Final hidden states (after model.norm), float [max_tokens, hidden] with row_stride() between
   // rows, written by record_final_norm and record_mtp; a part of workspace().
   [[nodiscard]] DeviceAddress hidden() const;
-  [[nodiscard]] uint32_t row_stride() const;  // elements between rows of x() and hidden()
+  [[nodiscard]] uint32_t row_stride() const;      // elements between rows of x() and hidden()
   [[nodiscard]] const Buffer& workspace() const;  // for copies to and from x() and hidden()
   // Logits, float [max_logit_rows, vocab], written by record_head and record_mtp_head.
   [[nodiscard]] const Buffer& logits() const;
@@ -115,12 +115,14 @@ class Model {
   [[nodiscard]] Status record_head(Recorder& recorder, uint32_t first, uint32_t rows);
 
   // Whole passes: embedding, every layer, final norm.
-  [[nodiscard]] Status record(Recorder& recorder, const PrefillBatch& batch, const CacheView& cache);
+  [[nodiscard]] Status record(Recorder& recorder, const PrefillBatch& batch,
+                              const CacheView& cache);
   [[nodiscard]] Status record(Recorder& recorder, const DecodeBatch& batch, const CacheView& cache);
 
-  // The MTP module `index` over rows: x = eh_proj([norm(embedding(ids)); norm(previous hidden)]), its
-  // layer, then head norm into hidden(). batch.ids are the tokens one further than batch.positions say;
-  // previous_hidden float [tokens, hidden] has row_stride() too and must not be hidden() itself.
+  // The MTP module `index` over rows: x = eh_proj([norm(embedding(ids)); norm(previous hidden)]),
+  // its layer, then head norm into hidden(). batch.ids are the tokens one further than
+  // batch.positions say; previous_hidden float [tokens, hidden] has row_stride() too and must not
+  // be hidden() itself.
   [[nodiscard]] Status record_mtp(Recorder& recorder, uint32_t index, const PrefillBatch& batch,
                                   const CacheView& cache, DeviceAddress previous_hidden);
   [[nodiscard]] Status record_mtp_head(Recorder& recorder, uint32_t index, uint32_t first,

@@ -1,5 +1,6 @@
 // The weights of a checkpoint on the device: FP8 stays FP8, norms become float, everything else is
-// copied as it is; rows lie at strides that kernels like (multiples of 16 bytes), tensors at 256 bytes.
+// copied as it is; rows lie at strides that kernels like (multiples of 16 bytes), tensors at 256
+// bytes.
 #pragma once
 
 #include <cstdint>
@@ -86,8 +87,8 @@ struct LoadOptions {
   bool absorb_bf16 = false;
   bool load_mtp = true;
   // Let the device read tensors in the mapped file where it can and they happen to lie right
-  // (256-byte aligned, rows a multiple of 16 bytes). Not on discrete GPUs, which would read them over the
-  // bus. The file must then stay as it is while the weights live.
+  // (256-byte aligned, rows a multiple of 16 bytes). Not on discrete GPUs, which would read them
+  // over the bus. The file must then stay as it is while the weights live.
   bool zero_copy = true;
   // Called with (bytes done, bytes in all) from the loading thread; false cancels (kCancelled).
   std::function<bool(uint64_t, uint64_t)> progress;
@@ -95,10 +96,11 @@ struct LoadOptions {
 
 class Weights {
  public:
-  // Checks the config (check_supported of model.h) and every tensor (present, type, shape, no NaN codes, scales where FP8 needs them), plans the
-  // placement, compares it with the device's free memory, then allocates and copies, dropping the
-  // file's pages behind itself. Errors: kMalformed naming file, tensor and rule; kOutOfDeviceMemory
-  // with the numbers, before anything is allocated; kUnsupported for a size that no kernel runs.
+  // Checks the config (check_supported of model.h) and every tensor (present, type, shape, no NaN
+  // codes, scales where FP8 needs them), plans the placement, compares it with the device's free
+  // memory, then allocates and copies, dropping the file's pages behind itself. Errors: kMalformed
+  // naming file, tensor and rule; kOutOfDeviceMemory with the numbers, before anything is
+  // allocated; kUnsupported for a size that no kernel runs.
   [[nodiscard]] static Result<Weights> load(Device& device, const Checkpoint& checkpoint,
                                             const ModelConfig& config,
                                             const LoadOptions& options = {});

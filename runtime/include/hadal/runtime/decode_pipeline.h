@@ -22,7 +22,8 @@ struct DecodeRow {
 
 class DecodePipeline {
  public:
-  // At most `max_rows` sequences per step (bounded by the model's max_decode_rows). Not thread-safe.
+  // At most `max_rows` sequences per step (bounded by the model's max_decode_rows). Not
+  // thread-safe.
   [[nodiscard]] static Result<DecodePipeline> create(Device& device, model::Model& model,
                                                      const KvCache& cache, uint32_t max_rows,
                                                      const RecorderOptions& options = {});

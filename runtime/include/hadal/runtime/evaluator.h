@@ -1,5 +1,5 @@
-// Logits of every position of a text, for comparison and perplexity: the model as it prefills, or token
-// by token through the decode form (teacher forcing).
+// Logits of every position of a text, for comparison and perplexity: the model as it prefills, or
+// token by token through the decode form (teacher forcing).
 #pragma once
 
 #include <cstdint>

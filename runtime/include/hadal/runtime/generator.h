@@ -1,4 +1,5 @@
-// Generates from one prompt: prefill, then decode token by token. The smallest user of the pipelines.
+// Generates from one prompt: prefill, then decode token by token. The smallest user of the
+// pipelines.
 #pragma once
 
 #include <cstdint>
@@ -34,13 +35,13 @@ class Generator {
   [[nodiscard]] static Result<Generator> create(Device& device, model::Model& model,
                                                 const KvCache& cache, PageAllocator& pages,
                                                 const RecorderOptions& options = {});
-  // Errors: kInvalidArgument (empty prompt, prompt as long as the context, sampling out of range, id
-  // outside the vocabulary), kCancelled, those of the device.
+  // Errors: kInvalidArgument (empty prompt, prompt as long as the context, sampling out of range,
+  // id outside the vocabulary), kCancelled, those of the device.
   [[nodiscard]] Result<GenerateResult> generate(std::span<const uint32_t> prompt,
                                                 const GenerateOptions& options);
-  // Runs a short prompt and one decode step and forgets them, so that every shader is compiled (and in
-  // the driver's cache) before the first token that matters. Waits.
-  [[nodiscard]] Status warm_up();
+  // Runs a prompt of `prompt_tokens` (at most 16) and one decode step and forgets them, so that
+  // every shader that such a prompt needs is compiled before the first token that matters. Waits.
+  [[nodiscard]] Status warm_up(uint32_t prompt_tokens);
   [[nodiscard]] PrefillPipeline& prefill() { return prefill_; }
   [[nodiscard]] DecodePipeline& decode() { return decode_; }
 

@@ -34,14 +34,15 @@ class PrefillPipeline {
   using RecordHook = std::function<Status(Recorder&, const PrefillChunk&)>;
   using DoneHook = std::function<Status(const PrefillChunk&)>;
 
-  // Runs `ids` at positions begin.. of a sequence whose earlier positions are in the cache, and waits.
-  // Errors: kInvalidArgument for an id outside the vocabulary or positions beyond the model's context;
-  // kOutOfDeviceMemory when the cache has too few pages; what a hook returns.
+  // Runs `ids` at positions begin.. of a sequence whose earlier positions are in the cache, and
+  // waits. Errors: kInvalidArgument for an id outside the vocabulary or positions beyond the
+  // model's context; kOutOfDeviceMemory when the cache has too few pages; what a hook returns.
   [[nodiscard]] Status run(SequencePages& pages, uint32_t begin, std::span<const uint32_t> ids,
                            const RecordHook& record = {}, const DoneHook& done = {});
 
-  // The MTP module `index` over rows whose tokens' successors are `next_ids`: position begin + i has
-  // the final hidden state row i of `previous_hidden` (float, rows model.row_stride() apart, on the device).
+  // The MTP module `index` over rows whose tokens' successors are `next_ids`: position begin + i
+  // has the final hidden state row i of `previous_hidden` (float, rows model.row_stride() apart, on
+  // the device).
   [[nodiscard]] Status run_mtp(uint32_t index, SequencePages& pages, uint32_t begin,
                                std::span<const uint32_t> next_ids, DeviceAddress previous_hidden,
                                const RecordHook& record = {}, const DoneHook& done = {});

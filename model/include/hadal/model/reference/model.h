@@ -54,8 +54,8 @@ struct ReferenceOptions {
   // False: FP8 linears take the float input as it is, so that only the weights are quantised. Then
   // the forms of attention agree, and so does every other implementation, to float rounding.
   bool quantise_activations = true;
-  // FP8 models: cached latents are rounded through e4m3 (ModelOptions::round_latent), which makes the
-  // two forms of attention agree to float rounding.
+  // FP8 models: cached latents are rounded through e4m3 (ModelOptions::round_latent), which makes
+  // the two forms of attention agree to float rounding.
   bool round_latent = true;
 };
 
