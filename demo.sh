@@ -24,4 +24,6 @@ if [ $# -gt 0 ] && [ "${1#-}" = "$1" ]; then
 else
   prompt="Once upon a time there was a king who had"
 fi
+# Greedy decoding of a model this small soon repeats itself; a seed makes the sample the same every time.
+[ $# -gt 0 ] || set -- --temperature 0.8 --top-p 0.9 --seed 5
 exec $launcher ./build/examples/hadal-generate examples/models/fables "$prompt" "$@"
