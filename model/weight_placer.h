@@ -16,8 +16,8 @@ namespace hadal::model {
 
 class WeightPlacer {
  public:
-  // Planning pass: no device memory, no tensor data is touched. `max_block_bytes` bounds a block; a
-  // tensor larger than it is refused when it exceeds `max_allocation_bytes` too.
+  // Planning pass: no device memory, no tensor data is touched. A tensor that needs
+  // more than `max_allocation_bytes` is refused.
   // `importer`: a device that may read tensors in place; null copies everything.
   WeightPlacer(const Checkpoint& checkpoint, uint64_t max_allocation_bytes,
                Device* importer = nullptr);

@@ -1,4 +1,5 @@
 // hadal::model::parse_config: the published configs, YaRN's numbers, and every refusal by message.
+// Long because every published config stands here whole and every refusal has its exact text.
 #include "hadal/model/config.h"
 
 #include <gtest/gtest.h>

@@ -1,7 +1,7 @@
 // The built programs as a hostile user meets them: every kind of bad input ends with exit code 2,
 // one line on standard error that names what is wrong, nothing on standard output and no file left
 // behind, soon and in bounded memory. ProgramsHost needs no device; ProgramsGpu runs its children
-// through HADAL_TEST_LAUNCHER.
+// through HADAL_TEST_LAUNCHER. Long because it is one table of cases over one fixture.
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
