@@ -16,6 +16,16 @@ namespace {
 constexpr uint32_t kBlock = layout::kFp8Block;
 constexpr uint32_t kMaxPieces = 4;  // 16-byte fetches in flight per invocation and operand
 
+constexpr std::string_view kTooMuchMemory =
+    "a tile of {}x{} needs {} bytes of shared memory, the device has {}";
+
+// Of the reasons against several tiles the most telling: that of the least memory.
+void keep_telling(const GemmRejection& misfit, GemmRejection& why) {
+  const bool memory = misfit.format == kTooMuchMemory;
+  const bool less = why.format != kTooMuchMemory || misfit.numbers[2] < why.numbers[2];
+  if (why.format.empty() || (memory && less)) why = misfit;
+}
+
 struct TileSize {
   uint32_t m, n;
 };
@@ -112,7 +122,7 @@ std::optional<GemmTile> coop_tile(TileSize size, const CoopMatrixShape& shape,
     const bool shallowest = block_k == 16 || block_k == t.coop_k;
     if (t.shared_bytes <= caps.max_shared_memory_bytes && (!deep || shallowest)) return t;
   }
-  why.format = "a tile of {}x{} needs {} bytes of shared memory, the device has {}";
+  why.format = kTooMuchMemory;
   why.numbers = {t.tile_m, t.tile_n, t.shared_bytes, caps.max_shared_memory_bytes};
   return {};
 }
@@ -165,8 +175,46 @@ void for_each_coop_tile(Fp8Kernel kernel, GemmPath path, uint32_t rows, const Ca
     GemmRejection misfit = why;
     const auto tile = coop_tile(size, shape, float8 ? 1 : 2, caps, misfit);
     any = any || tile;
-    // The tile that cannot even be divided says less than one that lacks memory.
-    if (!tile && (why.format.empty() || !misfit.format.starts_with("{}x{} matrices"))) why = misfit;
+    if (!tile) keep_telling(misfit, why);
+    return !tile || use(*tile);
+  });
+  if (any) why.format = {};
+}
+
+// One invocation's part grows from 4x4 to 8x8, beyond which its sums spill, until the tile's
+// workgroup is at most 256 invocations or what the device allows.
+std::optional<GemmTile> shared_tile(TileSize size, const Caps& caps, GemmRejection& why) {
+  GemmTile t;
+  t.tile_m = size.m, t.tile_n = size.n;
+  t.part_m = t.part_n = 4;
+  const auto invocations = [&t] { return (t.tile_m / t.part_m) * (t.tile_n / t.part_n); };
+  const auto fits = [&] { return invocations() <= 256 && workgroup_fits(invocations(), caps); };
+  if (!fits()) t.part_n = 8;
+  if (!fits() && t.tile_m % 8 == 0) t.part_m = 8;
+  t.workgroup_size = invocations();
+  if (!fits()) {
+    why.format = "a tile of {}x{} needs a workgroup of {}, the device allows {}";
+    why.numbers = {t.tile_m, t.tile_n, t.workgroup_size, caps.max_workgroup_invocations};
+    return {};
+  }
+  for (uint32_t block_k : {32u, 16u}) {
+    t.block_k = block_k;
+    t.shared_bytes = HADAL_FP8_SHARED_BYTES(t.tile_m, t.tile_n, block_k);
+    if (t.shared_bytes <= caps.max_shared_memory_bytes) return t;
+  }
+  why.format = kTooMuchMemory;
+  why.numbers = {t.tile_m, t.tile_n, t.shared_bytes, caps.max_shared_memory_bytes};
+  return {};
+}
+
+template <class Use>
+void for_each_shared_tile(uint32_t rows, const Caps& caps, GemmRejection& why, Use use) {
+  bool any = false;
+  for_each_size(rows, [&](TileSize size) {
+    GemmRejection misfit = why;
+    const auto tile = shared_tile(size, caps, misfit);
+    any = any || tile;
+    if (!tile) keep_telling(misfit, why);
     return !tile || use(*tile);
   });
   if (any) why.format = {};
@@ -179,7 +227,7 @@ void for_each_tile(Fp8Kernel kernel, GemmPath path, uint32_t rows, const Caps& c
   if (path == GemmPath::kCoopMat || path == GemmPath::kCoopMatFp8) {
     for_each_coop_tile(kernel, path, rows, caps, why, use);
   } else if (path == GemmPath::kShared) {
-    why.format = "not implemented yet";
+    for_each_shared_tile(rows, caps, why, use);
   }
 }
 

@@ -50,7 +50,10 @@ ModuleLayout entry(std::string_view module, std::vector<uint32_t> spec_ids = {})
 std::vector<ModuleLayout> table() {
   std::vector<uint32_t> coopmat;
   for (uint32_t id = kFp8PathSpecTileM; id <= kFp8PathSpecCoopK; ++id) coopmat.push_back(id);
+  const std::vector<uint32_t> shared(coopmat.begin(), coopmat.end() - 3);
   return {
+      entry<Fp8GemmPush>("fp8_gemm_shared", shared),
+      entry<Fp8GroupedGemmPush>("fp8_grouped_gemm_shared", shared),
       entry<Fp8GemmPush>("fp8_gemm_coopmat", coopmat),
       entry<Fp8GemmPush>("fp8_gemm_coopmat_float8", coopmat),
       entry<Fp8GroupedGemmPush>("fp8_grouped_gemm_coopmat", coopmat),
