@@ -80,7 +80,8 @@ Fp8GroupedGemmConfig fp8_grouped_gemm_choose(const Fp8GroupedGemmShape& shape, c
   config.d_type = shape.d_type;
   config.use_fma = caps.use_fma;
   config.workgroup_size = column_workgroup_size(caps);
-  config.tile_m = grouped_gemm_tile_m(shape.rows, shape.experts, caps.max_workgroup_count[1]);
+  config.tile_m = grouped_gemm_tile_m(shape.rows, shape.expected_rows, shape.experts,
+                                      caps.max_workgroup_count[1]);
   // By measurement (fp8_grouped_gemm.md): columns amortise the decoding of a. A GPU wants many
   // workgroups at few rows rather than wide ones.
   config.tile_n = config.tile_m > 8 ? 4 : caps.is_cpu ? 8 : config.tile_m > 4 ? 4 : 1;

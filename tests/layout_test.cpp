@@ -20,6 +20,7 @@
 #include "layout/mla_prefill.h"
 #include "layout/moe_gate.h"
 #include "layout/moe_permute.h"
+#include "layout/moe_tiles.h"
 #include "layout/rms_norm.h"
 #include "layout/rope.h"
 #include "layout/sample.h"
@@ -76,6 +77,7 @@ std::vector<ModuleLayout> table() {
       entry<MlaDecodePush>("mla_decode_combine"),
       entry<MoeGatePush>("moe_gate"),
       entry<MoePermutePush>("moe_permute"),
+      entry<MoeTilesPush>("moe_tiles"),
       entry<MoeCombinePush>("moe_combine"),
       entry<SamplePush>("sample"),
   };
