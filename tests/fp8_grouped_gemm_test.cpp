@@ -31,6 +31,8 @@ struct Problem {
   std::vector<float> a_scale;
   std::vector<std::vector<uint8_t>> b;  // per expert
   std::vector<std::vector<float>> b_scale;
+  std::vector<uint8_t> a_e8m0;  // what the device gets where shape.scales says so
+  std::vector<std::vector<uint8_t>> b_e8m0;
 
   // tokens 0: no gather. `extra` units of padding behind every row.
   Problem(const std::vector<uint32_t>& lengths, uint32_t n, uint32_t k, uint32_t seed,
@@ -50,6 +52,26 @@ struct Problem {
       b.push_back(codes(random, n, k, shape.b_stride));
       b_scale.push_back(scales(random, ceil_div(n, 128), shape.b_scale_stride));
     }
+  }
+  // Other scales, of that form.
+  void set_scales(Fp8ScaleForm form, uint32_t seed) {
+    Random random(seed);
+    shape.scales = form;
+    a_scale = scales(random, shape.tokens, shape.a_scale_stride);
+    if (form.a_type == ScaleType::kE8m0) a_e8m0 = to_e8m0(random, a_scale);
+    for (auto& scale : b_scale) {
+      scale = scales(random, ceil_div(shape.n, form.b_rows), shape.b_scale_stride);
+      if (form.b_type == ScaleType::kE8m0) b_e8m0.push_back(to_e8m0(random, scale));
+    }
+  }
+  // Random codes, and what they stand for in `values`.
+  static std::vector<uint8_t> to_e8m0(Random& random, std::vector<float>& values) {
+    std::vector<uint8_t> codes;
+    for (float& v : values) {
+      codes.push_back(uint8_t(117 + random.below(12)));
+      v = reference::e8m0_decode(codes.back());
+    }
+    return codes;
   }
   static std::vector<uint8_t> codes(Random& random, size_t rows, size_t width, size_t stride) {
     std::vector<uint8_t> result = random.e4m3_codes(rows * stride);
@@ -78,13 +100,17 @@ struct OnDevice {
   OnDevice(const Problem& p, const Fp8GroupedGemmShape& s, const Fp8GroupedGemmConfig& config) {
     std::vector<ExpertWeight> table;
     for (uint32_t e = 0; e < s.experts; ++e) {
-      table.push_back({gpu.input(p.b[e]).address(), gpu.input(p.b_scale[e]).address()});
+      const GuardedBuffer& scale =
+          s.scales.b_type == ScaleType::kE8m0 ? gpu.input(p.b_e8m0[e]) : gpu.input(p.b_scale[e]);
+      table.push_back({gpu.input(p.b[e]).address(), scale.address()});
     }
     const MoeTileList list = make_moe_tiles(p.ends, config.tile_m, config.column_groups(s.n));
     tiles = &gpu.input(list.tiles);
     indirect = &gpu.input(std::vector<uint32_t>(list.indirect.begin(), list.indirect.end()));
     d = &gpu.output(s.rows ? ((s.rows - 1) * s.d_stride + s.n) * element_bytes(s.d_type) : 0);
-    args.a = gpu.input(p.a).address(), args.a_scale = gpu.input(p.a_scale).address();
+    args.a = gpu.input(p.a).address();
+    args.a_scale = s.scales.a_type == ScaleType::kE8m0 ? gpu.input(p.a_e8m0).address()
+                                                       : gpu.input(p.a_scale).address();
     if (!p.a_rows.empty()) args.a_rows = gpu.input(p.a_rows).address();
     args.expert_table = gpu.input(table).address(), args.tiles = tiles->address();
     args.indirect_buffer = &indirect->buffer();
@@ -148,6 +174,17 @@ TEST_F(Fp8GroupedGemmGpu, GathersRowsOfA) {
 TEST_F(Fp8GroupedGemmGpu, HonoursStridesAndNeverUsesPadding) {
   const Problem problem({5, 2, 7}, 70, 147, 30, /*tokens=*/6, /*extra=*/3);
   expect_matches_reference(problem, problem.shape);
+}
+
+TEST_F(Fp8GroupedGemmGpu, TakesScalesOfEveryForm) {
+  using enum ScaleType;
+  uint32_t seed = 90;
+  for (const Fp8ScaleForm& form :
+       {Fp8ScaleForm{kF32, kF32, 1}, {kE8m0, kE8m0, 128}, {kE8m0, kE8m0, 1}, {kF32, kE8m0, 1}}) {
+    Problem problem({5, 0, 2, 9}, 131, 300, seed++, /*tokens=*/7, /*extra=*/1);
+    problem.set_scales(form, seed);
+    expect_matches_reference(problem, problem.shape);
+  }
 }
 
 TEST_F(Fp8GroupedGemmGpu, WritesBfloat16) {
@@ -350,6 +387,8 @@ TEST_F(Fp8GroupedGemmGpu, RefusesWrongArguments) {
   };
   EXPECT_EQ(refused([](auto& s, Args&) { s.d_type = ElementType::kBf16; }),
             "fp8_grouped_gemm: d_type must be the configuration's");
+  EXPECT_EQ(refused([](auto& s, Args&) { s.scales.b_rows = 1; }),
+            "fp8_grouped_gemm: scales must be the configuration's");
   EXPECT_EQ(refused([](auto& s, Args&) { s.tokens = 2; }),
             "fp8_grouped_gemm: tokens must equal rows without a_rows, got 2 and 5");
   EXPECT_EQ(refused([](auto&, Args& a) { a.a = 0x108; }),
@@ -400,6 +439,8 @@ TEST(Fp8GroupedGemmHost, RefusesEveryBrokenRuleByName) {
             "fp8_grouped_gemm: a_scale_stride must be at least ceil(k/128), got 1 < 2");
   EXPECT_EQ(refused([](auto& s) { s.b_scale_stride = 1; }),
             "fp8_grouped_gemm: b_scale_stride must be at least ceil(k/128), got 1 < 2");
+  EXPECT_EQ(refused([](auto& s) { s.scales.b_rows = 0; }),
+            "fp8_grouped_gemm: scales.b_rows must be 128 or 1, got 0");
   EXPECT_EQ(refused([](auto& s) { s.d_stride = 19; }),
             "fp8_grouped_gemm: d_stride must be at least n, got 19 < 20");
   EXPECT_EQ(

@@ -50,10 +50,13 @@ ModuleLayout entry(std::string_view module, std::vector<uint32_t> spec_ids = {})
 std::vector<ModuleLayout> table() {
   return {
       entry<Fp8QuantizePush>("fp8_quantize"),
-      entry<Fp8GemmPush>("fp8_gemm", {kFp8GemmSpecTileM, kFp8GemmSpecTileN, kFp8GemmSpecDBf16}),
-      entry<Fp8GroupedGemmPush>(
-          "fp8_grouped_gemm",
-          {kFp8GroupedGemmSpecTileM, kFp8GroupedGemmSpecTileN, kFp8GroupedGemmSpecDBf16}),
+      entry<Fp8GemmPush>("fp8_gemm",
+                         {kFp8GemmSpecTileM, kFp8GemmSpecTileN, kFp8GemmSpecDBf16,
+                          kFp8GemmSpecAScaleE8m0, kFp8GemmSpecBScaleE8m0, kFp8GemmSpecBScaleShift}),
+      entry<Fp8GroupedGemmPush>("fp8_grouped_gemm",
+                                {kFp8GroupedGemmSpecTileM, kFp8GroupedGemmSpecTileN,
+                                 kFp8GroupedGemmSpecDBf16, kFp8GroupedGemmSpecAScaleE8m0,
+                                 kFp8GroupedGemmSpecBScaleE8m0, kFp8GroupedGemmSpecBScaleShift}),
       entry<Bf16GemmPush>("bf16_gemm", {kBf16GemmSpecTileM, kBf16GemmSpecTileN, kBf16GemmSpecABf16,
                                         kBf16GemmSpecDBf16}),
       entry<Bf16GroupedGemmPush>(

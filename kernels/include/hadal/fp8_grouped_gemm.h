@@ -3,13 +3,13 @@
 // expert.
 //
 //   a             e4m3 [tokens, k], row stride a_stride bytes
-//   a_scale       float [tokens, ceil(k/128)], row stride a_scale_stride
+//   a_scale       float or e8m0 [tokens, ceil(k/128)], row stride a_scale_stride
 //   a_rows        uint32 [rows], optional (0): s(r) = a_rows[r], a gather instead of a copy;
 //   without
 //                 it s(r) = r
 //   expert_table  ExpertWeight [experts] (grouped_gemm.h): each expert's b, e4m3 [n, k], row stride
-//                 b_stride bytes, and b_scale, float [ceil(n/128), ceil(k/128)], row stride
-//                 b_scale_stride; experts may lie in different buffers
+//                 b_stride bytes, and b_scale, float or e8m0 [ceil(n/128) or n,
+//                 ceil(k/128)], row stride b_scale_stride; experts may lie in different buffers
 //   tiles         MoeTile [grouped_gemm_max_tiles]: which rows are whose, made on the device for
 //                 this configuration's tile_m, by moe_permute or, from segment ends or from the
 //                 counts of masked groups, by moe_tiles
@@ -64,6 +64,7 @@ struct Fp8GroupedGemmShape {
   uint32_t b_scale_stride = 0;  // elements, at least ceil(k/128)
   uint32_t d_stride = 0;        // elements, at least n
   ElementType d_type = ElementType::kF32;
+  Fp8ScaleForm scales;
 
   // Tightest legal strides for the sizes, tokens = rows.
   [[nodiscard]] static Fp8GroupedGemmShape packed(uint32_t rows, uint32_t experts, uint32_t n,
@@ -85,6 +86,7 @@ struct Fp8GroupedGemmConfig {
   uint32_t tile_n = 0;          // columns of d per invocation
   uint32_t workgroup_size = 0;  // invocations, along n
   ElementType d_type = ElementType::kF32;
+  Fp8ScaleForm scales;
   bool use_fma = false;
   std::string_view rejected;  // "path: reason", a literal
   // x of the indirect command for n columns: what moe_permute must be told, too.
