@@ -3,10 +3,12 @@
 #include <fmt/format.h>
 
 #include "fp8_gemm_paths.h"
+#include "fp8_gemm_scalar.h"
 #include "hadal/device.h"
 #include "hadal/recorder.h"
 #include "kernel_util.h"
 #include "layout/fp8_gemm.h"
+#include "vk/e4m3_table.h"
 #include "vk/pipeline.h"
 
 namespace hadal {
@@ -29,7 +31,11 @@ std::string Fp8GemmConfig::to_string() const {
   std::string text = fmt::format(
       "fp8_gemm: portable, tile {}x{}, workgroup {}, d {}, {}", tile_m, tile_n * workgroup_size,
       workgroup_size, d_type == ElementType::kF32 ? "f32" : "bf16", use_fma ? "fma" : "mul+add");
-  if (path != GemmPath::kPortable) {
+  if (path == GemmPath::kScalar) {
+    text = fmt::format("fp8_gemm: scalar, tile {}x{}x{}, workgroup {}, d {}, {}", tile_m, tile_n,
+                       step_k, workgroup_size, d_type == ElementType::kF32 ? "f32" : "bf16",
+                       use_fma ? "fma" : "mul+add");
+  } else if (path != GemmPath::kPortable) {
     text = fmt::format("fp8_gemm: {}, {}, d {}", gemm_path_name(path), hadal::to_string(gpu_tile),
                        d_type == ElementType::kF32 ? "f32" : "bf16");
   }
@@ -95,33 +101,46 @@ Fp8GemmConfig fp8_gemm_choose(const Fp8GemmShape& shape, const Caps& caps,
     config.path = choice.path, config.gpu_tile = choice.tile;
     config.tile_m = choice.tile.tile_m, config.tile_n = choice.tile.tile_n;
     config.workgroup_size = choice.tile.workgroup_size;
+  } else if (const auto tile = scalar_tile(shape.m, shape.n, caps)) {
+    set_scalar_tile(*tile, caps, config);
   }
   return config;
 }
 
-Fp8Gemm::Fp8Gemm(const Device& device, const vk::Pipeline* pipeline, Fp8GemmConfig config)
-    : device_(&device), pipeline_(pipeline), config_(std::move(config)) {}
+Fp8Gemm::Fp8Gemm(const Device& device, const vk::Pipeline* pipeline, Fp8GemmConfig config,
+                 DeviceAddress e4m3_table)
+    : device_(&device), pipeline_(pipeline), config_(std::move(config)), e4m3_table_(e4m3_table) {}
 
 Result<Fp8Gemm> Fp8Gemm::create(Device& device, const Fp8GemmConfig& config) {
-  if (config.path != GemmPath::kPortable) {
+  using namespace layout;
+  const bool scalar = config.path == GemmPath::kScalar;
+  const bool d_bf16 = config.d_type == ElementType::kBf16;
+  if (config.path != GemmPath::kPortable && !scalar) {
     HADAL_ASSIGN(const vk::Pipeline* tiled,
-                 fp8_path_pipeline(device, Fp8Kernel::kDense, config.path, config.gpu_tile,
-                                   config.d_type == ElementType::kBf16, config.use_fma,
-                                   sizeof(layout::Fp8GemmPush)));
+                 fp8_path_pipeline(device, Fp8Kernel::kDense, config.path, config.gpu_tile, d_bf16,
+                                   config.use_fma, sizeof(Fp8GemmPush)));
     return Fp8Gemm(device, tiled, config);
   }
+  // Both of these take the same constants; the portable one has no use for the last two.
+  DeviceAddress table = 0;
+  if (scalar) {
+    HADAL_ASSIGN(table, vk::e4m3_table(device));
+  }
+  const uint32_t tile_n = scalar ? config.tile_n / config.workgroup_size : config.tile_n;
   HADAL_ASSIGN(
       const vk::Pipeline* pipeline,
-      vk::Pipeline::get(device, "fp8_gemm", config.workgroup_size,
-                        {{layout::kSpecUseFma, config.use_fma},
-                         {layout::kFp8GemmSpecTileM, config.tile_m},
-                         {layout::kFp8GemmSpecTileN, config.tile_n},
-                         {layout::kFp8GemmSpecDBf16, config.d_type == ElementType::kBf16},
-                         {layout::kFp8GemmSpecAScaleE8m0, config.scales.a_type == ScaleType::kE8m0},
-                         {layout::kFp8GemmSpecBScaleE8m0, config.scales.b_type == ScaleType::kE8m0},
-                         {layout::kFp8GemmSpecBScaleShift, b_scale_shift(config.scales)}},
-                        sizeof(layout::Fp8GemmPush)));
-  return Fp8Gemm(device, pipeline, config);
+      vk::Pipeline::get(device, scalar ? "fp8_gemm_scalar" : "fp8_gemm", config.workgroup_size,
+                        {{kSpecUseFma, config.use_fma},
+                         {kFp8GemmSpecTileM, config.tile_m},
+                         {kFp8GemmSpecTileN, tile_n},
+                         {kFp8GemmSpecDBf16, d_bf16},
+                         {kFp8GemmSpecAScaleE8m0, config.scales.a_type == ScaleType::kE8m0},
+                         {kFp8GemmSpecBScaleE8m0, config.scales.b_type == ScaleType::kE8m0},
+                         {kFp8GemmSpecBScaleShift, b_scale_shift(config.scales)},
+                         {kFp8GemmSpecStepK, config.step_k},
+                         {kFp8GemmSpecRowGroup, config.row_group}},
+                        sizeof(Fp8GemmPush)));
+  return Fp8Gemm(device, pipeline, config, table);
 }
 
 Status Fp8Gemm::record(Recorder& recorder, const Fp8GemmShape& shape,
@@ -149,6 +168,7 @@ Status Fp8Gemm::record(Recorder& recorder, const Fp8GemmShape& shape,
   push.a_stride = shape.a_stride, push.a_scale_stride = shape.a_scale_stride;
   push.b_stride = shape.b_stride, push.b_scale_stride = shape.b_scale_stride;
   push.d_stride = shape.d_stride;
+  push.e4m3_table = e4m3_table_;
   push.flags = shape.accumulate ? layout::kFp8GemmFlagAccumulate : 0;
 
   const uint32_t k_blocks = ceil_div(shape.k, kFp8BlockElems);
@@ -166,8 +186,10 @@ Status Fp8Gemm::record(Recorder& recorder, const Fp8GemmShape& shape,
   dispatch.pipeline = pipeline_;
   dispatch.label = "fp8_gemm";
   dispatch.push = push_bytes(push);
-  dispatch.groups = {ceil_div(shape.n, config_.group_columns()), ceil_div(shape.m, config_.tile_m),
-                     1};
+  const uint32_t columns = ceil_div(shape.n, config_.group_columns());
+  const uint32_t rows = ceil_div(shape.m, config_.tile_m);
+  dispatch.groups = {columns, rows, 1};
+  if (config_.path == GemmPath::kScalar) dispatch.groups = {rows, columns, 1};
   dispatch.reads = reads;
   dispatch.writes = {&d, 1};
   return recorder.dispatch(dispatch);

@@ -132,6 +132,7 @@ std::string_view module_name(Fp8Kernel kernel, GemmPath path) {
   const bool grouped = kernel == Fp8Kernel::kGrouped;
   switch (path) {
     case GemmPath::kPortable: break;
+    case GemmPath::kScalar: return grouped ? "fp8_grouped_gemm_scalar" : "fp8_gemm_scalar";
     case GemmPath::kShared: return grouped ? "fp8_grouped_gemm_shared" : "fp8_gemm_shared";
     case GemmPath::kCoopMat: return grouped ? "fp8_grouped_gemm_coopmat" : "fp8_gemm_coopmat";
     case GemmPath::kCoopMatFp8:
@@ -236,6 +237,7 @@ void for_each_tile(Fp8Kernel kernel, GemmPath path, uint32_t rows, const Caps& c
 std::string_view gemm_path_name(GemmPath path) {
   switch (path) {
     case GemmPath::kPortable: return "portable";
+    case GemmPath::kScalar: return "scalar";
     case GemmPath::kShared: return "shared";
     case GemmPath::kCoopMat: return "coopmat";
     case GemmPath::kCoopMatFp8: return "coopmat_fp8";

@@ -3,11 +3,13 @@
 #include <fmt/format.h>
 
 #include "fp8_gemm_paths.h"
+#include "fp8_gemm_scalar.h"
 #include "grouped_gemm_util.h"
 #include "hadal/device.h"
 #include "hadal/recorder.h"
 #include "kernel_util.h"
 #include "layout/fp8_grouped_gemm.h"
+#include "vk/e4m3_table.h"
 #include "vk/pipeline.h"
 
 namespace hadal {
@@ -28,7 +30,11 @@ std::string Fp8GroupedGemmConfig::to_string() const {
       fmt::format("fp8_grouped_gemm: portable, tile {}x{}, workgroup {}, d {}, {}", tile_m,
                   tile_n * workgroup_size, workgroup_size,
                   d_type == ElementType::kF32 ? "f32" : "bf16", use_fma ? "fma" : "mul+add");
-  if (path != GemmPath::kPortable) {
+  if (path == GemmPath::kScalar) {
+    text = fmt::format("fp8_grouped_gemm: scalar, tile {}x{}x{}, workgroup {}, d {}, {}", tile_m,
+                       tile_n, step_k, workgroup_size, d_type == ElementType::kF32 ? "f32" : "bf16",
+                       use_fma ? "fma" : "mul+add");
+  } else if (path != GemmPath::kPortable) {
     text = fmt::format("fp8_grouped_gemm: {}, {}, d {}", gemm_path_name(path),
                        hadal::to_string(gpu_tile), d_type == ElementType::kF32 ? "f32" : "bf16");
   }
@@ -98,7 +104,9 @@ Fp8GroupedGemmConfig fp8_grouped_gemm_choose(const Fp8GroupedGemmShape& shape, c
   // By measurement (fp8_grouped_gemm.md): columns amortise the decoding of a. A GPU wants many
   // workgroups at few rows rather than wide ones.
   config.tile_n = config.tile_m > 8 ? 4 : caps.is_cpu ? 8 : config.tile_m > 4 ? 4 : 1;
-  const uint32_t expected = ceil_div(shape.rows, shape.experts ? shape.experts : 1);
+  const uint32_t rows =
+      shape.expected_rows && shape.expected_rows < shape.rows ? shape.expected_rows : shape.rows;
+  const uint32_t expected = ceil_div(rows, shape.experts ? shape.experts : 1);
   const PathChoice choice =
       choose_fp8_path(Fp8Kernel::kGrouped, expected, shape.scales, caps, policy);
   config.rejected = choice.rejected;
@@ -106,35 +114,47 @@ Fp8GroupedGemmConfig fp8_grouped_gemm_choose(const Fp8GroupedGemmShape& shape, c
     config.path = choice.path, config.gpu_tile = choice.tile;
     config.tile_m = choice.tile.tile_m, config.tile_n = choice.tile.tile_n;
     config.workgroup_size = choice.tile.workgroup_size;
+  } else if (const auto tile = scalar_tile(expected > 20 ? 32 : config.tile_m, shape.n, caps)) {
+    set_scalar_tile(*tile, caps, config);
   }
   return config;
 }
 
 Fp8GroupedGemm::Fp8GroupedGemm(const Device& device, const vk::Pipeline* pipeline,
-                               Fp8GroupedGemmConfig config)
-    : device_(&device), pipeline_(pipeline), config_(std::move(config)) {}
+                               Fp8GroupedGemmConfig config, DeviceAddress e4m3_table)
+    : device_(&device), pipeline_(pipeline), config_(std::move(config)), e4m3_table_(e4m3_table) {}
 
 Result<Fp8GroupedGemm> Fp8GroupedGemm::create(Device& device, const Fp8GroupedGemmConfig& config) {
-  if (config.path != GemmPath::kPortable) {
+  using namespace layout;
+  const bool scalar = config.path == GemmPath::kScalar;
+  const bool d_bf16 = config.d_type == ElementType::kBf16;
+  if (config.path != GemmPath::kPortable && !scalar) {
     HADAL_ASSIGN(const vk::Pipeline* tiled,
                  fp8_path_pipeline(device, Fp8Kernel::kGrouped, config.path, config.gpu_tile,
-                                   config.d_type == ElementType::kBf16, config.use_fma,
-                                   sizeof(layout::Fp8GroupedGemmPush)));
+                                   d_bf16, config.use_fma, sizeof(Fp8GroupedGemmPush)));
     return Fp8GroupedGemm(device, tiled, config);
   }
+  // Both of these take the same constants; the portable one has no use for the last two.
+  DeviceAddress table = 0;
+  if (scalar) {
+    HADAL_ASSIGN(table, vk::e4m3_table(device));
+  }
+  const uint32_t tile_n = scalar ? config.tile_n / config.workgroup_size : config.tile_n;
   HADAL_ASSIGN(
       const vk::Pipeline* pipeline,
-      vk::Pipeline::get(
-          device, "fp8_grouped_gemm", config.workgroup_size,
-          {{layout::kSpecUseFma, config.use_fma},
-           {layout::kFp8GroupedGemmSpecTileM, config.tile_m},
-           {layout::kFp8GroupedGemmSpecTileN, config.tile_n},
-           {layout::kFp8GroupedGemmSpecDBf16, config.d_type == ElementType::kBf16},
-           {layout::kFp8GroupedGemmSpecAScaleE8m0, config.scales.a_type == ScaleType::kE8m0},
-           {layout::kFp8GroupedGemmSpecBScaleE8m0, config.scales.b_type == ScaleType::kE8m0},
-           {layout::kFp8GroupedGemmSpecBScaleShift, b_scale_shift(config.scales)}},
-          sizeof(layout::Fp8GroupedGemmPush)));
-  return Fp8GroupedGemm(device, pipeline, config);
+      vk::Pipeline::get(device, scalar ? "fp8_grouped_gemm_scalar" : "fp8_grouped_gemm",
+                        config.workgroup_size,
+                        {{kSpecUseFma, config.use_fma},
+                         {kFp8GroupedGemmSpecTileM, config.tile_m},
+                         {kFp8GroupedGemmSpecTileN, tile_n},
+                         {kFp8GroupedGemmSpecDBf16, d_bf16},
+                         {kFp8GroupedGemmSpecAScaleE8m0, config.scales.a_type == ScaleType::kE8m0},
+                         {kFp8GroupedGemmSpecBScaleE8m0, config.scales.b_type == ScaleType::kE8m0},
+                         {kFp8GroupedGemmSpecBScaleShift, b_scale_shift(config.scales)},
+                         {kFp8GroupedGemmSpecStepK, config.step_k},
+                         {kFp8GroupedGemmSpecRowGroup, config.row_group}},
+                        sizeof(Fp8GroupedGemmPush)));
+  return Fp8GroupedGemm(device, pipeline, config, table);
 }
 
 Status Fp8GroupedGemm::record(Recorder& recorder, const Fp8GroupedGemmShape& shape,
@@ -166,6 +186,7 @@ Status Fp8GroupedGemm::record(Recorder& recorder, const Fp8GroupedGemmShape& sha
   push.a_stride = shape.a_stride, push.a_scale_stride = shape.a_scale_stride;
   push.b_stride = shape.b_stride, push.b_scale_stride = shape.b_scale_stride;
   push.d_stride = shape.d_stride;
+  push.e4m3_table = e4m3_table_;
 
   const uint32_t k_blocks = ceil_div(shape.k, kFp8BlockElems);
   const DeviceRange reads[] = {

@@ -21,7 +21,13 @@ layout(constant_id = kFp8GemmSpecBScaleShift) const uint B_SCALE_SHIFT = 7;
 layout(push_constant, scalar) uniform Push { Fp8GemmPush pc; };
 
 #include "lib/fp8_scale.glsl"
+#ifdef HADAL_SCALAR
+layout(constant_id = kFp8GemmSpecStepK) const uint STEP_K = 8;
+layout(constant_id = kFp8GemmSpecRowGroup) const uint ROW_GROUP = 4;
+#include "lib/fp8_gemm_scalar_tile.glsl"
+#else
 #include "lib/fp8_gemm_tile.glsl"
+#endif
 
 void store(uint row, uint col, float value) {
   uint64_t index = uint64_t(row) * pc.d_stride + col;
@@ -37,8 +43,15 @@ void store(uint row, uint col, float value) {
 }
 
 void main() {
-  uint m0 = gl_WorkGroupID.y * TILE_M;
-  uint n0 = gl_WorkGroupID.x * (gl_WorkGroupSize.x * TILE_N) + gl_LocalInvocationID.x;
+#ifdef HADAL_SCALAR
+  // Tiles of the same columns follow each other: their rows of b stay in the core's cache.
+  uvec2 group = gl_WorkGroupID.yx;
+#else
+  uvec2 group = gl_WorkGroupID.xy;
+#endif
+  uint m0 = group.y * TILE_M;
+  uint wanted = group.x * (gl_WorkGroupSize.x * TILE_N);
+  uint n0 = tile_first_column(wanted, pc.n);
   // Rows and columns past the edge repeat the last one and are not stored.
   uint64_t a_row[TILE_M], a_scale_row[TILE_M];
   [[unroll]] for (uint i = 0; i < TILE_M; i++) {
@@ -48,10 +61,10 @@ void main() {
   }
   float acc[TILE_M][TILE_N];
   fp8_gemm_tile(a_row, a_scale_row, pc.b, pc.b_scale, n0, pc.n, pc.k, pc.b_stride,
-                pc.b_scale_stride, acc);
+                pc.b_scale_stride, pc.e4m3_table, acc);
   [[unroll]] for (uint j = 0; j < TILE_N; j++) {
-    uint col = n0 + j * gl_WorkGroupSize.x;
-    if (col < pc.n) {
+    uint col = n0 + j * gl_WorkGroupSize.x + gl_LocalInvocationID.x;
+    if (col >= wanted && col < pc.n) {
       [[unroll]] for (uint i = 0; i < TILE_M; i++) {
         if (m0 + i < pc.m) store(m0 + i, col, acc[i][j]);
       }

@@ -20,7 +20,13 @@ layout(constant_id = kFp8GroupedGemmSpecBScaleShift) const uint B_SCALE_SHIFT = 
 layout(push_constant, scalar) uniform Push { Fp8GroupedGemmPush pc; };
 
 #include "lib/fp8_scale.glsl"
+#ifdef HADAL_SCALAR
+layout(constant_id = kFp8GroupedGemmSpecStepK) const uint STEP_K = 8;
+layout(constant_id = kFp8GroupedGemmSpecRowGroup) const uint ROW_GROUP = 4;
+#include "lib/fp8_gemm_scalar_tile.glsl"
+#else
 #include "lib/fp8_gemm_tile.glsl"
+#endif
 
 void store(uint row, uint col, float value) {
   uint64_t index = uint64_t(row) * pc.d_stride + col;
@@ -35,7 +41,8 @@ void main() {
   MoeTile tile = moe_tile(pc.tiles, gl_WorkGroupID.y);
   if (tile.row_begin >= tile.row_end) return;
   ExpertWeight weight = expert_weight(pc.experts, tile.expert);
-  uint n0 = gl_WorkGroupID.x * (gl_WorkGroupSize.x * TILE_N) + gl_LocalInvocationID.x;
+  uint wanted = gl_WorkGroupID.x * (gl_WorkGroupSize.x * TILE_N);
+  uint n0 = tile_first_column(wanted, pc.n);
   uint64_t a_row[TILE_M], a_scale_row[TILE_M];
   [[unroll]] for (uint i = 0; i < TILE_M; i++) {
     uint row = moe_a_row(tile, i, pc.a_rows);
@@ -44,10 +51,10 @@ void main() {
   }
   float acc[TILE_M][TILE_N];
   fp8_gemm_tile(a_row, a_scale_row, weight.b, weight.b_scale, n0, pc.n, pc.k, pc.b_stride,
-                pc.b_scale_stride, acc);
+                pc.b_scale_stride, pc.e4m3_table, acc);
   [[unroll]] for (uint j = 0; j < TILE_N; j++) {
-    uint col = n0 + j * gl_WorkGroupSize.x;
-    if (col < pc.n) {
+    uint col = n0 + j * gl_WorkGroupSize.x + gl_LocalInvocationID.x;
+    if (col >= wanted && col < pc.n) {
       [[unroll]] for (uint i = 0; i < TILE_M; i++) {
         if (tile.row_begin + i < tile.row_end) store(tile.row_begin + i, col, acc[i][j]);
       }

@@ -53,6 +53,15 @@ std::vector<ModuleLayout> table() {
   for (uint32_t id = kFp8PathSpecTileM; id <= kFp8PathSpecCoopK; ++id) coopmat.push_back(id);
   const std::vector<uint32_t> shared(coopmat.begin(), coopmat.end() - 3);
   return {
+      entry<Fp8GemmPush>("fp8_gemm_scalar",
+                         {kFp8GemmSpecTileM, kFp8GemmSpecTileN, kFp8GemmSpecDBf16,
+                          kFp8GemmSpecAScaleE8m0, kFp8GemmSpecBScaleE8m0, kFp8GemmSpecBScaleShift,
+                          kFp8GemmSpecStepK, kFp8GemmSpecRowGroup}),
+      entry<Fp8GroupedGemmPush>(
+          "fp8_grouped_gemm_scalar",
+          {kFp8GroupedGemmSpecTileM, kFp8GroupedGemmSpecTileN, kFp8GroupedGemmSpecDBf16,
+           kFp8GroupedGemmSpecAScaleE8m0, kFp8GroupedGemmSpecBScaleE8m0,
+           kFp8GroupedGemmSpecBScaleShift, kFp8GroupedGemmSpecStepK, kFp8GroupedGemmSpecRowGroup}),
       entry<Fp8GemmPush>("fp8_gemm_shared", shared),
       entry<Fp8GroupedGemmPush>("fp8_grouped_gemm_shared", shared),
       entry<Fp8GemmPush>("fp8_gemm_coopmat", coopmat),

@@ -203,6 +203,7 @@ DeviceImpl::~DeviceImpl() {
   if (device && table.DeviceWaitIdle) {
     (void)table.DeviceWaitIdle(device);
     pipelines.clear();
+    e4m3_table = Buffer();
     if (pipeline_cache) table.DestroyPipelineCache(device, pipeline_cache, nullptr);
     if (timeline) table.DestroySemaphore(device, timeline, nullptr);
     destroy_allocator(*this);

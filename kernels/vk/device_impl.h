@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "dispatch_table.h"
+#include "hadal/buffer.h"
 #include "hadal/device.h"
 #include "instance.h"
 #include "pipeline.h"
@@ -50,6 +51,10 @@ struct DeviceImpl {
   std::map<PipelineKey, std::unique_ptr<Pipeline>> pipelines;
   VkPipelineCache pipeline_cache = VK_NULL_HANDLE;
   std::filesystem::path pipeline_cache_file;
+
+  // See e4m3_table.h.
+  std::mutex e4m3_table_mutex;
+  Buffer e4m3_table;
 
   // After `device` is set: function table, queue, allocator, timeline, pipeline cache.
   [[nodiscard]] Status finish_setup(const DeviceOptions& options);

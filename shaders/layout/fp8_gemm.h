@@ -9,6 +9,9 @@ HADAL_LAYOUT_BEGIN
 HADAL_CONST(kFp8GemmSpecTileM, 10);  // rows of d per workgroup
 HADAL_CONST(kFp8GemmSpecTileN, 11);  // columns of d per invocation
 HADAL_CONST(kFp8GemmSpecDBf16, 12);  // 1: d is bfloat16
+// Scalar path.
+HADAL_CONST(kFp8GemmSpecStepK, 13);     // channels per turn of the inner loop, divides 128
+HADAL_CONST(kFp8GemmSpecRowGroup, 14);  // rows whose sums are in registers together, divides TileM
 // Forms of the scales.
 HADAL_CONST(kFp8GemmSpecAScaleE8m0, 20);   // 1: a_scale is e8m0, one byte each
 HADAL_CONST(kFp8GemmSpecBScaleE8m0, 21);   // 1: b_scale is e8m0
@@ -22,6 +25,7 @@ struct Fp8GemmPush {
   uint64_t b;        // [n, k] e4m3
   uint64_t b_scale;  // [ceil(n/128), ceil(k/128)] float
   uint64_t d;        // [m, n] float or bfloat16
+  uint64_t e4m3_table;  // scalar path: float [256], a code's value times 2^-8
   uint m;
   uint n;
   uint k;
@@ -33,7 +37,7 @@ struct Fp8GemmPush {
   uint flags;
   uint reserved;
 };
-HADAL_CHECK_SIZE(Fp8GemmPush, 80);
+HADAL_CHECK_SIZE(Fp8GemmPush, 88);
 
 HADAL_LAYOUT_END
 

@@ -9,6 +9,9 @@ HADAL_LAYOUT_BEGIN
 HADAL_CONST(kFp8GroupedGemmSpecTileM, 10);  // rows of d per tile of the list
 HADAL_CONST(kFp8GroupedGemmSpecTileN, 11);  // columns of d per invocation
 HADAL_CONST(kFp8GroupedGemmSpecDBf16, 12);  // 1: d is bfloat16
+// Scalar path.
+HADAL_CONST(kFp8GroupedGemmSpecStepK, 13);     // channels per turn of the inner loop, divides 128
+HADAL_CONST(kFp8GroupedGemmSpecRowGroup, 14);  // rows whose sums are in registers together, divides TileM
 // Forms of the scales.
 HADAL_CONST(kFp8GroupedGemmSpecAScaleE8m0, 20);   // 1: a_scale is e8m0, one byte each
 HADAL_CONST(kFp8GroupedGemmSpecBScaleE8m0, 21);   // 1: b_scale is e8m0
@@ -21,6 +24,7 @@ struct Fp8GroupedGemmPush {
   uint64_t experts;  // ExpertWeight [experts]
   uint64_t tiles;    // MoeTile [workgroups in y]
   uint64_t d;        // [rows, n] float or bfloat16
+  uint64_t e4m3_table;  // scalar path: float [256], a code's value times 2^-8
   uint n;
   uint k;
   uint a_stride;        // bytes between rows
@@ -30,7 +34,7 @@ struct Fp8GroupedGemmPush {
   uint d_stride;        // elements
   uint reserved;
 };
-HADAL_CHECK_SIZE(Fp8GroupedGemmPush, 80);
+HADAL_CHECK_SIZE(Fp8GroupedGemmPush, 88);
 
 HADAL_LAYOUT_END
 

@@ -1,5 +1,9 @@
 // The inner product of fp8_gemm and fp8_grouped_gemm: one TILE_M x TILE_N tile per invocation.
-// Needs TILE_M and TILE_N, and lib/fp8_scale.glsl, before the include.
+// Needs TILE_M and TILE_N, and lib/fp8_scale.glsl, before the include. lib/fp8_gemm_scalar_tile.glsl has the
+// same interface; `table` is that one's.
+
+// The tile's first column: as wanted (lib/fp8_gemm_scalar_tile.glsl moves the last tile back).
+uint tile_first_column(uint wanted, uint n) { return wanted; }
 
 // Eight packed values of a row at k, times 2^-8; `valid` < 8 zeroes the rest (padding may hold NaN).
 // a is uniform and b differs per invocation, hence two forms: 64-bit loads halve a CPU driver's
@@ -41,8 +45,9 @@ void fp8_gemm_step(uint64_t a_row[TILE_M], uint64_t b_row[TILE_N], uint k, uint 
 }
 
 void fp8_gemm_tile(uint64_t a_row[TILE_M], uint64_t a_scale_row[TILE_M], uint64_t b,
-                   uint64_t b_scale, uint n0, uint n, uint k, uint b_stride, uint b_scale_stride,
-                   out float acc[TILE_M][TILE_N]) {
+                   uint64_t b_scale, uint first_column, uint n, uint k, uint b_stride,
+                   uint b_scale_stride, uint64_t table, out float acc[TILE_M][TILE_N]) {
+  uint n0 = first_column + gl_LocalInvocationID.x;
   uint64_t b_row[TILE_N], b_scale_row[TILE_N];
   [[unroll]] for (uint j = 0; j < TILE_N; j++) {
     uint col = min(n0 + j * gl_WorkGroupSize.x, n - 1);

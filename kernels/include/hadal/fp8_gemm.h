@@ -69,6 +69,7 @@ struct Fp8GemmConfig {
   Fp8ScaleForm scales;
   bool use_fma = false;
   GemmPath path = GemmPath::kPortable;
+  uint32_t step_k = 8, row_group = 1;     // kScalar: channels per turn, rows in registers together
   GemmTile gpu_tile;                      // of the other paths; tile_m and tile_n repeat its own
   std::array<GemmRejection, 3> rejected;  // the paths tried before this one; unused ones are empty
   // Columns of d per workgroup.
@@ -95,10 +96,12 @@ class Fp8Gemm {
                               const Fp8GemmArgs& args) const;
 
  private:
-  Fp8Gemm(const Device& device, const vk::Pipeline* pipeline, Fp8GemmConfig config);
+  Fp8Gemm(const Device& device, const vk::Pipeline* pipeline, Fp8GemmConfig config,
+          DeviceAddress e4m3_table = 0);
   const Device* device_;
   const vk::Pipeline* pipeline_;
   Fp8GemmConfig config_;
+  DeviceAddress e4m3_table_;  // of the scalar path; 0 without
 };
 
 }  // namespace hadal

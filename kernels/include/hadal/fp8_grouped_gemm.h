@@ -90,6 +90,7 @@ struct Fp8GroupedGemmConfig {
   Fp8ScaleForm scales;
   bool use_fma = false;
   GemmPath path = GemmPath::kPortable;
+  uint32_t step_k = 8, row_group = 1;     // kScalar: channels per turn, rows in registers together
   GemmTile gpu_tile;                      // of the other paths; tile_m and tile_n repeat its own
   std::array<GemmRejection, 3> rejected;  // the paths tried before this one; unused ones are empty
   // Columns of d per workgroup.
@@ -121,10 +122,12 @@ class Fp8GroupedGemm {
                               const Fp8GroupedGemmArgs& args) const;
 
  private:
-  Fp8GroupedGemm(const Device& device, const vk::Pipeline* pipeline, Fp8GroupedGemmConfig config);
+  Fp8GroupedGemm(const Device& device, const vk::Pipeline* pipeline, Fp8GroupedGemmConfig config,
+                 DeviceAddress e4m3_table = 0);
   const Device* device_;
   const vk::Pipeline* pipeline_;
   Fp8GroupedGemmConfig config_;
+  DeviceAddress e4m3_table_;  // of the scalar path; 0 without
 };
 
 }  // namespace hadal

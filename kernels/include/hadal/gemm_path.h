@@ -13,14 +13,15 @@ class TuningTable;
 
 enum class GemmPath {
   kPortable,    // any device; one invocation per column, no shared memory
+  kScalar,      // CPU drivers with scalar uniforms: every load is uniform; the bits of kPortable
   kShared,      // tiles in shared memory, for GPUs; the bits of kPortable
   kCoopMat,     // VK_KHR_cooperative_matrix: f16 decoded exactly from e4m3, f32 accumulators
   kCoopMatFp8,  // VK_EXT_shader_float8: e4m3 x e4m3 -> f32 in the matrix unit
 };
-// "portable", "shared", "coopmat", "coopmat_fp8".
+// "portable", "scalar", "shared", "coopmat", "coopmat_fp8".
 [[nodiscard]] std::string_view gemm_path_name(GemmPath path);
 
-// How a GPU path cuts d; all 0 for kPortable.
+// How a GPU path cuts d; all 0 for kPortable and kScalar.
 struct GemmTile {
   uint32_t tile_m = 0, tile_n = 0;  // of d per workgroup
   uint32_t block_k = 0;             // channels staged at a time
@@ -42,7 +43,7 @@ struct GemmRejection {
   [[nodiscard]] std::string to_string() const;
 };
 
-// House rule 8, the same bits whoever shares the batch: kPortable and kShared round alike; a matrix
+// House rule 8, the same bits whoever shares the batch: kPortable, kScalar and kShared round alike; a matrix
 // unit rounds in an order of its own. So a device takes one kind for every m, padding few rows to
 // the matrix: its cooperative matrices where it has usable ones, else kPortable and kShared. The
 // shape of the matrix (whose k is part of the order) follows from caps alone.

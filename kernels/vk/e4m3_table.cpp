@@ -1,0 +1,36 @@
+#include "e4m3_table.h"
+
+#include <array>
+#include <cmath>
+#include <span>
+
+#include "device_impl.h"
+#include "hadal/device.h"
+
+namespace hadal::vk {
+namespace {
+
+float decode_times_2_m8(uint32_t code) {
+  const uint32_t exponent = (code >> 3) & 15, mantissa = code & 7;
+  if (exponent == 15 && mantissa == 7) return 0.0f;
+  const float magnitude = exponent == 0 ? std::ldexp(float(mantissa), -9 - 8)
+                                        : std::ldexp(float(8 + mantissa), int(exponent) - 10 - 8);
+  return code & 0x80 ? -magnitude : magnitude;
+}
+
+}  // namespace
+
+Result<DeviceAddress> e4m3_table(Device& device) {
+  DeviceImpl& impl = device.impl();
+  const std::lock_guard lock(impl.e4m3_table_mutex);
+  if (!impl.e4m3_table) {
+    std::array<float, 256> values;
+    for (uint32_t code = 0; code < values.size(); ++code) values[code] = decode_times_2_m8(code);
+    HADAL_ASSIGN(Buffer buffer, device.allocate(sizeof(values)));
+    HADAL_TRY(device.upload(buffer, 0, std::as_bytes(std::span(values))));
+    impl.e4m3_table = std::move(buffer);
+  }
+  return impl.e4m3_table.address();
+}
+
+}  // namespace hadal::vk
