@@ -84,14 +84,45 @@ Fp8GemmConfig fp8_gemm_choose(const Fp8GemmShape& shape, const Caps& caps,
   // wants many workgroups at small m rather than wide ones.
   config.tile_m = shape.m <= 1 ? 1 : shape.m <= 4 ? 4 : shape.m <= 8 ? 8 : kLargestTileM;
   config.tile_n = config.tile_m <= 4 ? (caps.is_cpu ? 8 : 1) : 4;
-  const PathChoice choice = choose_fp8_path(Fp8Kernel::kDense, shape.m, caps, policy);
-  config.rejected = choice.rejected;
-  if (choice.path != GemmPath::kPortable) {
-    config.path = choice.path, config.gpu_tile = choice.tile;
-    config.tile_m = choice.tile.tile_m, config.tile_n = choice.tile.tile_n;
-    config.workgroup_size = choice.tile.workgroup_size;
+  PathChoice choice = choose_fp8_path(Fp8Kernel::kDense, shape.m, caps, policy);
+  TunedChoice tuned;
+  if (apply_tuning(Fp8Kernel::kDense, shape.m, shape.n, shape.k, caps, policy, choice, tuned)) {
+    config.tile_m = tuned.tile_m, config.tile_n = tuned.tile_n;
   }
+  config.rejected = choice.rejected;
+  if (choice.path != GemmPath::kPortable) set_tile(choice.path, choice.tile, config);
   return config;
+}
+
+std::vector<Fp8GemmConfig> fp8_gemm_candidates(const Fp8GemmShape& shape, const Caps& caps,
+                                               const GemmPolicy& policy) {
+  GemmPolicy untuned = policy;
+  untuned.tuning = nullptr;
+  std::vector<Fp8GemmConfig> configs = {fp8_gemm_choose(shape, caps, untuned)};
+  const Fp8GemmConfig first = configs.front();
+  const auto add = [&](const Fp8GemmConfig& config) {
+    const bool again =
+        config.path == first.path && config.tile_m == first.tile_m && config.tile_n == first.tile_n;
+    if (!again) configs.push_back(config);
+  };
+  for (GemmPath path : {GemmPath::kCoopMatFp8, GemmPath::kCoopMat, GemmPath::kShared}) {
+    if (!may_replace(path, first.path, caps, untuned)) continue;
+    GemmRejection why;
+    for (const GemmTile& tile : fp8_path_tiles(Fp8Kernel::kDense, path, shape.m, caps, why)) {
+      Fp8GemmConfig config = first;
+      set_tile(path, tile, config);
+      add(config);
+    }
+  }
+  if (!may_replace(GemmPath::kPortable, first.path, caps, untuned)) return configs;
+  for (const TunedChoice& tile : portable_tiles(shape.m)) {
+    Fp8GemmConfig config = first;
+    config.path = GemmPath::kPortable, config.gpu_tile = {};
+    config.tile_m = tile.tile_m, config.tile_n = tile.tile_n;
+    config.workgroup_size = column_workgroup_size(caps);
+    add(config);
+  }
+  return configs;
 }
 
 Fp8Gemm::Fp8Gemm(const Device& device, const vk::Pipeline* pipeline, Fp8GemmConfig config)

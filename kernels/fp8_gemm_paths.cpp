@@ -26,6 +26,10 @@ void keep_telling(const GemmRejection& misfit, GemmRejection& why) {
   if (why.format.empty() || (memory && less)) why = misfit;
 }
 
+// Of the portable path's tiles those that a tuner tries.
+constexpr uint32_t kPortableTileM[] = {1, 4, 8, 16};
+constexpr uint32_t kPortableTileN[] = {1, 4, 8};
+
 struct TileSize {
   uint32_t m, n;
 };
@@ -262,7 +266,7 @@ std::vector<GemmTile> fp8_path_tiles(Fp8Kernel kernel, GemmPath path, uint32_t r
                                      const Caps& caps, GemmRejection& why) {
   std::vector<GemmTile> tiles;
   for_each_tile(kernel, path, rows, caps, why, [&](const GemmTile& tile) {
-    tiles.push_back(tile);
+    if (tiles.empty() || !too_tall({tile.tile_m, tile.tile_n}, rows)) tiles.push_back(tile);
     return true;
   });
   return tiles;
@@ -297,6 +301,73 @@ PathChoice choose_fp8_path(Fp8Kernel kernel, uint32_t rows, const Caps& caps,
   }
   choice.tile = {};
   return choice;
+}
+
+std::vector<TunedChoice> portable_tiles(uint32_t rows) {
+  std::vector<TunedChoice> tiles;
+  for (uint32_t tile_m : kPortableTileM) {
+    if (tile_m > 1 && tile_m / 2 >= rows) continue;  // half of it would be padding
+    for (uint32_t tile_n : kPortableTileN) tiles.push_back({GemmPath::kPortable, tile_m, tile_n});
+  }
+  return tiles;
+}
+
+bool may_replace(GemmPath path, GemmPath chosen, const Caps& caps, const GemmPolicy& policy) {
+  const auto matrix = [](GemmPath p) {
+    return p == GemmPath::kCoopMat || p == GemmPath::kCoopMatFp8;
+  };
+  if (path == GemmPath::kCoopMatFp8 && !policy.coarse_sums) return false;
+  if (matrix(path) && caps.is_cpu) return false;  // seconds to compile, and slower
+  if (!policy.batch_invariant) return true;
+  return matrix(path) || matrix(chosen) ? path == chosen : true;
+}
+
+namespace {
+void take(PathChoice& choice, GemmPath path, const GemmTile& tile) {
+  choice.rejected = {};
+  if (choice.path != path) {
+    choice.rejected[0] = {choice.path, "the tuning table measured another path faster", {}};
+  }
+  choice.path = path, choice.tile = tile;
+}
+}  // namespace
+
+bool apply_tuning(Fp8Kernel kernel, uint32_t rows, uint32_t n, uint32_t k, const Caps& caps,
+                  const GemmPolicy& policy, PathChoice& choice, TunedChoice& tuned) {
+  if (!policy.tuning) return false;
+  const bool grouped = kernel == Fp8Kernel::kGrouped;
+  const TunedChoice* found = policy.tuning->find(
+      grouped ? TunedKernel::kFp8GroupedGemm : TunedKernel::kFp8Gemm, rows, n, k);
+  if (!found) return false;
+  GemmRejection& why = choice.rejected.back();
+  if (!may_replace(found->path, choice.path, caps, policy)) {
+    why = {found->path, "the tuning table's choice, which this policy excludes", {}};
+    return false;
+  }
+  tuned = *found;
+  if (found->path == GemmPath::kPortable) {
+    const auto has = [](const auto& list, uint32_t x) {
+      return std::find(std::begin(list), std::end(list), x) != std::end(list);
+    };
+    if (has(kPortableTileM, found->tile_m) && has(kPortableTileN, found->tile_n)) {
+      take(choice, found->path, {});
+      return true;
+    }
+  } else {
+    std::optional<GemmTile> match;
+    for_each_tile(kernel, found->path, rows, caps, why, [&](const GemmTile& tile) {
+      if (tile.tile_m == found->tile_m && tile.tile_n == found->tile_n) match = tile;
+      return !match;
+    });
+    if (match) {
+      take(choice, found->path, *match);
+      return true;
+    }
+  }
+  why = {found->path,
+         "the tuning table's tile {}x{} is none of this device's",
+         {found->tile_m, found->tile_n}};
+  return false;
 }
 
 Result<const vk::Pipeline*> fp8_path_pipeline(Device& device, Fp8Kernel kernel, GemmPath path,

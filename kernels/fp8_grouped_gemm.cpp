@@ -93,14 +93,57 @@ Fp8GroupedGemmConfig fp8_grouped_gemm_choose(const Fp8GroupedGemmShape& shape, c
   // workgroups at few rows rather than wide ones.
   config.tile_n = config.tile_m > 8 ? 4 : caps.is_cpu ? 8 : config.tile_m > 4 ? 4 : 1;
   const uint32_t expected = ceil_div(shape.rows, shape.experts ? shape.experts : 1);
-  const PathChoice choice = choose_fp8_path(Fp8Kernel::kGrouped, expected, caps, policy);
-  config.rejected = choice.rejected;
-  if (choice.path != GemmPath::kPortable) {
-    config.path = choice.path, config.gpu_tile = choice.tile;
-    config.tile_m = choice.tile.tile_m, config.tile_n = choice.tile.tile_n;
-    config.workgroup_size = choice.tile.workgroup_size;
+  PathChoice choice = choose_fp8_path(Fp8Kernel::kGrouped, expected, caps, policy);
+  TunedChoice tuned;
+  const auto listable = [&](uint32_t tile_m) {
+    return grouped_gemm_max_tiles(shape.rows, shape.experts, tile_m) <= caps.max_workgroup_count[1];
+  };
+  const PathChoice untuned = choice;
+  if (apply_tuning(Fp8Kernel::kGrouped, expected, shape.n, shape.k, caps, policy, choice, tuned)) {
+    if (listable(tuned.tile_m)) {
+      config.tile_m = tuned.tile_m, config.tile_n = tuned.tile_n;
+    } else {
+      choice = untuned;  // more tiles than workgroups
+    }
   }
+  config.rejected = choice.rejected;
+  if (choice.path != GemmPath::kPortable) set_tile(choice.path, choice.tile, config);
   return config;
+}
+
+std::vector<Fp8GroupedGemmConfig> fp8_grouped_gemm_candidates(const Fp8GroupedGemmShape& shape,
+                                                              const Caps& caps,
+                                                              const GemmPolicy& policy) {
+  GemmPolicy untuned = policy;
+  untuned.tuning = nullptr;
+  std::vector<Fp8GroupedGemmConfig> configs = {fp8_grouped_gemm_choose(shape, caps, untuned)};
+  const Fp8GroupedGemmConfig first = configs.front();
+  const uint32_t expected = ceil_div(shape.rows, shape.experts ? shape.experts : 1);
+  const auto add = [&](const Fp8GroupedGemmConfig& config) {
+    const bool again =
+        config.path == first.path && config.tile_m == first.tile_m && config.tile_n == first.tile_n;
+    const bool listable = grouped_gemm_max_tiles(shape.rows, shape.experts, config.tile_m) <=
+                          caps.max_workgroup_count[1];
+    if (!again && listable) configs.push_back(config);
+  };
+  for (GemmPath path : {GemmPath::kCoopMatFp8, GemmPath::kCoopMat, GemmPath::kShared}) {
+    if (!may_replace(path, first.path, caps, untuned)) continue;
+    GemmRejection why;
+    for (const GemmTile& tile : fp8_path_tiles(Fp8Kernel::kGrouped, path, expected, caps, why)) {
+      Fp8GroupedGemmConfig config = first;
+      set_tile(path, tile, config);
+      add(config);
+    }
+  }
+  if (!may_replace(GemmPath::kPortable, first.path, caps, untuned)) return configs;
+  for (const TunedChoice& tile : portable_tiles(expected)) {
+    Fp8GroupedGemmConfig config = first;
+    config.path = GemmPath::kPortable, config.gpu_tile = {};
+    config.tile_m = tile.tile_m, config.tile_n = tile.tile_n;
+    config.workgroup_size = column_workgroup_size(caps);
+    add(config);
+  }
+  return configs;
 }
 
 Fp8GroupedGemm::Fp8GroupedGemm(const Device& device, const vk::Pipeline* pipeline,
