@@ -40,7 +40,7 @@ TEST(OptionalFeaturesHost, WhatTheHostEnabledIsUsable) {
   const Caps all = everything();
   VkPhysicalDeviceVulkan12Features v12{};
   v12.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_FEATURES;
-  v12.shaderFloat16 = v12.vulkanMemoryModel = VK_TRUE;
+  v12.shaderFloat16 = v12.vulkanMemoryModel = v12.vulkanMemoryModelDeviceScope = VK_TRUE;
   const vk::OptionalChain chain(all, &v12);
   VkDeviceCreateInfo info{};
   info.pNext = chain.head;
@@ -60,7 +60,7 @@ TEST(OptionalFeaturesHost, WhatTheHostEnabledIsUsable) {
   EXPECT_TRUE(borrowed(&info).subgroup_size_control);  // core in 1.3
   EXPECT_FALSE(borrowed(&info, VK_API_VERSION_1_2).subgroup_size_control);
   info.enabledExtensionCount = uint32_t(chain.extensions.size());
-  v12.vulkanMemoryModel = VK_FALSE;
+  v12.vulkanMemoryModelDeviceScope = VK_FALSE;
   EXPECT_FALSE(borrowed(&info).cooperative_matrix);
   EXPECT_FALSE(borrowed(&info).float8_cooperative_matrix);
 }
