@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include "fp8_gemm_paths.h"
-#include "fp8_gemm_scalar.h"
 #include "hadal/device.h"
 #include "hadal/recorder.h"
 #include "kernel_util.h"
@@ -31,11 +30,7 @@ std::string Fp8GemmConfig::to_string() const {
   std::string text = fmt::format(
       "fp8_gemm: portable, tile {}x{}, workgroup {}, d {}, {}", tile_m, tile_n * workgroup_size,
       workgroup_size, d_type == ElementType::kF32 ? "f32" : "bf16", use_fma ? "fma" : "mul+add");
-  if (path == GemmPath::kScalar) {
-    text = fmt::format("fp8_gemm: scalar, tile {}x{}x{}, workgroup {}, d {}, {}", tile_m, tile_n,
-                       step_k, workgroup_size, d_type == ElementType::kF32 ? "f32" : "bf16",
-                       use_fma ? "fma" : "mul+add");
-  } else if (path != GemmPath::kPortable) {
+  if (path != GemmPath::kPortable) {
     text = fmt::format("fp8_gemm: {}, {}, d {}", gemm_path_name(path), hadal::to_string(gpu_tile),
                        d_type == ElementType::kF32 ? "f32" : "bf16");
   }
@@ -95,16 +90,47 @@ Fp8GemmConfig fp8_gemm_choose(const Fp8GemmShape& shape, const Caps& caps,
   // wants many workgroups at small m rather than wide ones.
   config.tile_m = shape.m <= 1 ? 1 : shape.m <= 4 ? 4 : shape.m <= 8 ? 8 : kLargestTileM;
   config.tile_n = config.tile_m <= 4 ? (caps.is_cpu ? 8 : 1) : 4;
-  const PathChoice choice = choose_fp8_path(Fp8Kernel::kDense, shape.m, shape.scales, caps, policy);
-  config.rejected = choice.rejected;
-  if (choice.path != GemmPath::kPortable) {
-    config.path = choice.path, config.gpu_tile = choice.tile;
-    config.tile_m = choice.tile.tile_m, config.tile_n = choice.tile.tile_n;
-    config.workgroup_size = choice.tile.workgroup_size;
-  } else if (const auto tile = scalar_tile(shape.m, shape.n, caps)) {
-    set_scalar_tile(*tile, caps, config);
+  PathChoice choice =
+      choose_fp8_path(Fp8Kernel::kDense, shape.m, shape.n, shape.scales, caps, policy);
+  TunedChoice tuned;
+  if (apply_tuning(Fp8Kernel::kDense, shape.m, shape.n, shape.k, caps, policy, choice, tuned)) {
+    config.tile_m = tuned.tile_m, config.tile_n = tuned.tile_n;
   }
+  config.rejected = choice.rejected;
+  if (choice.path != GemmPath::kPortable) set_tile(choice.path, choice.tile, config);
   return config;
+}
+
+std::vector<Fp8GemmConfig> fp8_gemm_candidates(const Fp8GemmShape& shape, const Caps& caps,
+                                               const GemmPolicy& policy) {
+  GemmPolicy untuned = policy;
+  untuned.tuning = nullptr;
+  std::vector<Fp8GemmConfig> configs = {fp8_gemm_choose(shape, caps, untuned)};
+  const Fp8GemmConfig first = configs.front();
+  const auto add = [&](const Fp8GemmConfig& config) {
+    const bool again =
+        config.path == first.path && config.tile_m == first.tile_m && config.tile_n == first.tile_n;
+    if (!again) configs.push_back(config);
+  };
+  for (GemmPath path : kTiledPaths) {
+    if (!may_replace(path, first.path, caps, untuned)) continue;
+    GemmRejection why;
+    for (const GemmTile& tile :
+         fp8_path_tiles(Fp8Kernel::kDense, path, shape.m, shape.n, caps, why)) {
+      Fp8GemmConfig config = first;
+      set_tile(path, tile, config);
+      add(config);
+    }
+  }
+  if (!may_replace(GemmPath::kPortable, first.path, caps, untuned)) return configs;
+  for (const TunedChoice& tile : portable_tiles(shape.m)) {
+    Fp8GemmConfig config = first;
+    config.path = GemmPath::kPortable, config.gpu_tile = {};
+    config.tile_m = tile.tile_m, config.tile_n = tile.tile_n;
+    config.workgroup_size = column_workgroup_size(caps);
+    add(config);
+  }
+  return configs;
 }
 
 Fp8Gemm::Fp8Gemm(const Device& device, const vk::Pipeline* pipeline, Fp8GemmConfig config,
@@ -113,34 +139,29 @@ Fp8Gemm::Fp8Gemm(const Device& device, const vk::Pipeline* pipeline, Fp8GemmConf
 
 Result<Fp8Gemm> Fp8Gemm::create(Device& device, const Fp8GemmConfig& config) {
   using namespace layout;
-  const bool scalar = config.path == GemmPath::kScalar;
   const bool d_bf16 = config.d_type == ElementType::kBf16;
-  if (config.path != GemmPath::kPortable && !scalar) {
+  if (config.path != GemmPath::kPortable) {
+    DeviceAddress table = 0;
+    if (config.path == GemmPath::kScalar) {
+      HADAL_ASSIGN(table, vk::e4m3_table(device));
+    }
     HADAL_ASSIGN(const vk::Pipeline* tiled,
-                 fp8_path_pipeline(device, Fp8Kernel::kDense, config.path, config.gpu_tile, d_bf16,
-                                   config.use_fma, sizeof(Fp8GemmPush)));
-    return Fp8Gemm(device, tiled, config);
+                 fp8_path_pipeline(device, Fp8Kernel::kDense, config.path, config.gpu_tile,
+                                   config.scales, d_bf16, config.use_fma, sizeof(Fp8GemmPush)));
+    return Fp8Gemm(device, tiled, config, table);
   }
-  // Both of these take the same constants; the portable one has no use for the last two.
-  DeviceAddress table = 0;
-  if (scalar) {
-    HADAL_ASSIGN(table, vk::e4m3_table(device));
-  }
-  const uint32_t tile_n = scalar ? config.tile_n / config.workgroup_size : config.tile_n;
   HADAL_ASSIGN(
       const vk::Pipeline* pipeline,
-      vk::Pipeline::get(device, scalar ? "fp8_gemm_scalar" : "fp8_gemm", config.workgroup_size,
+      vk::Pipeline::get(device, "fp8_gemm", config.workgroup_size,
                         {{kSpecUseFma, config.use_fma},
                          {kFp8GemmSpecTileM, config.tile_m},
-                         {kFp8GemmSpecTileN, tile_n},
+                         {kFp8GemmSpecTileN, config.tile_n},
                          {kFp8GemmSpecDBf16, d_bf16},
                          {kFp8GemmSpecAScaleE8m0, config.scales.a_type == ScaleType::kE8m0},
                          {kFp8GemmSpecBScaleE8m0, config.scales.b_type == ScaleType::kE8m0},
-                         {kFp8GemmSpecBScaleShift, b_scale_shift(config.scales)},
-                         {kFp8GemmSpecStepK, config.step_k},
-                         {kFp8GemmSpecRowGroup, config.row_group}},
+                         {kFp8GemmSpecBScaleShift, b_scale_shift(config.scales)}},
                         sizeof(Fp8GemmPush)));
-  return Fp8Gemm(device, pipeline, config, table);
+  return Fp8Gemm(device, pipeline, config);
 }
 
 Status Fp8Gemm::record(Recorder& recorder, const Fp8GemmShape& shape,

@@ -6,8 +6,10 @@
 #include <optional>
 
 #include "hadal/device.h"
+#include "kernel_util.h"
 #include "layout/fp8_gemm.h"
 #include "layout/fp8_gemm_paths.h"
+#include "layout/fp8_grouped_gemm.h"
 #include "vk/pipeline.h"
 
 namespace hadal {
@@ -25,6 +27,10 @@ void keep_telling(const GemmRejection& misfit, GemmRejection& why) {
   const bool less = why.format != kTooMuchMemory || misfit.numbers[2] < why.numbers[2];
   if (why.format.empty() || (memory && less)) why = misfit;
 }
+
+// Of the portable path's tiles those that a tuner tries.
+constexpr uint32_t kPortableTileM[] = {1, 4, 8, 16};
+constexpr uint32_t kPortableTileN[] = {1, 4, 8};
 
 struct TileSize {
   uint32_t m, n;
@@ -221,14 +227,52 @@ void for_each_shared_tile(uint32_t rows, const Caps& caps, GemmRejection& why, U
   if (any) why.format = {};
 }
 
+// Tiles of the scalar path by measurement (fp8_gemm.md), the best guess for their rows first: few
+// rows want long steps, which read a row of b in fewer pieces, many rows wide tiles, which share
+// the decoding of a.
+struct ScalarTile {
+  uint32_t tile_m, columns, step_k, row_group;  // columns of an invocation
+};
+constexpr ScalarTile kScalarTiles[] = {{1, 1, 64, 1}, {1, 2, 32, 1}, {4, 1, 32, 4},  {4, 2, 16, 4},
+                                       {8, 1, 32, 8}, {8, 2, 8, 4},  {16, 1, 32, 8}, {16, 2, 8, 4},
+                                       {32, 2, 8, 4}, {32, 3, 8, 4}, {32, 1, 16, 4}};
+
 template <class Use>
-void for_each_tile(Fp8Kernel kernel, GemmPath path, uint32_t rows, const Caps& caps,
+void for_each_scalar_tile(uint32_t rows, uint32_t n, const Caps& caps, GemmRejection& why,
+                          Use use) {
+  if (!caps.scalar_uniforms) {
+    why.format = "the device does not keep uniform values in scalar registers";
+    return;
+  }
+  uint32_t narrowest = ~0u;
+  for (const ScalarTile& scalar : kScalarTiles) {
+    if (scalar.tile_m < rows && scalar.tile_m < 32) continue;
+    GemmTile t;
+    t.tile_m = scalar.tile_m, t.tile_n = scalar.columns * caps.subgroup_size;
+    t.block_k = scalar.step_k, t.part_m = scalar.row_group, t.part_n = scalar.columns;
+    t.workgroup_size = caps.subgroup_size;
+    narrowest = std::min(narrowest, t.tile_n);
+    // The last tile moves back to end at n, and columns are workgroups in y.
+    if (t.tile_n > n || n / t.tile_n >= caps.max_workgroup_count[1]) continue;
+    why.format = {};
+    if (!use(t)) return;
+    narrowest = 0;
+  }
+  if (narrowest == 0) return;
+  why.format = "{} columns are fewer than a tile's {}, or more than its workgroups";
+  why.numbers = {n, narrowest};
+}
+
+template <class Use>
+void for_each_tile(Fp8Kernel kernel, GemmPath path, uint32_t rows, uint32_t n, const Caps& caps,
                    GemmRejection& why, Use use) {
   why = {path, {}, {}};
   if (path == GemmPath::kCoopMat || path == GemmPath::kCoopMatFp8) {
     for_each_coop_tile(kernel, path, rows, caps, why, use);
   } else if (path == GemmPath::kShared) {
     for_each_shared_tile(rows, caps, why, use);
+  } else if (path == GemmPath::kScalar) {
+    for_each_scalar_tile(rows, n, caps, why, use);
   }
 }
 
@@ -260,29 +304,34 @@ std::string GemmRejection::to_string() const {
                      fmt::format(fmt::runtime(format), n[0], n[1], n[2], n[3], n[4]));
 }
 
-std::vector<GemmTile> fp8_path_tiles(Fp8Kernel kernel, GemmPath path, uint32_t rows,
+std::vector<GemmTile> fp8_path_tiles(Fp8Kernel kernel, GemmPath path, uint32_t rows, uint32_t n,
                                      const Caps& caps, GemmRejection& why) {
   std::vector<GemmTile> tiles;
-  for_each_tile(kernel, path, rows, caps, why, [&](const GemmTile& tile) {
-    tiles.push_back(tile);
+  for_each_tile(kernel, path, rows, n, caps, why, [&](const GemmTile& tile) {
+    if (tiles.empty() || !too_tall({tile.tile_m, tile.tile_n}, rows)) tiles.push_back(tile);
     return true;
   });
   return tiles;
 }
 
-PathChoice choose_fp8_path(Fp8Kernel kernel, uint32_t rows, const Fp8ScaleForm& scales,
+PathChoice choose_fp8_path(Fp8Kernel kernel, uint32_t rows, uint32_t n, const Fp8ScaleForm& scales,
                            const Caps& caps, const GemmPolicy& policy) {
   // Up to this the weights are read once whatever the path, and staging them only costs.
   constexpr uint32_t kFewRows = 8;
   PathChoice choice;
   size_t rejected = 0;
-  for (GemmPath path : {GemmPath::kCoopMatFp8, GemmPath::kCoopMat, GemmPath::kShared}) {
-    const bool matrix = path != GemmPath::kShared;
+  for (GemmPath path : kTiledPaths) {
+    const bool scalar = path == GemmPath::kScalar;
+    const bool matrix = path != GemmPath::kShared && !scalar;
     GemmRejection& why = choice.rejected[rejected];
-    for_each_tile(kernel, path, rows, caps, why, [&](const GemmTile& tile) {
+    for_each_tile(kernel, path, rows, n, caps, why, [&](const GemmTile& tile) {
       choice.tile = tile;
       return false;
     });
+    if (scalar && why.format.empty()) {
+      choice.path = path;
+      return choice;
+    }
     if (!why.format.empty()) {
     } else if (scales != Fp8ScaleForm{}) {
       why.format = "it takes float scales, one per 128x128 of b, only";
@@ -303,15 +352,105 @@ PathChoice choose_fp8_path(Fp8Kernel kernel, uint32_t rows, const Fp8ScaleForm& 
   return choice;
 }
 
+std::vector<TunedChoice> portable_tiles(uint32_t rows) {
+  std::vector<TunedChoice> tiles;
+  for (uint32_t tile_m : kPortableTileM) {
+    if (tile_m > 1 && tile_m / 2 >= rows) continue;  // half of it would be padding
+    for (uint32_t tile_n : kPortableTileN) tiles.push_back({GemmPath::kPortable, tile_m, tile_n});
+  }
+  return tiles;
+}
+
+bool may_replace(GemmPath path, GemmPath chosen, const Caps& caps, const GemmPolicy& policy) {
+  const auto matrix = [](GemmPath p) {
+    return p == GemmPath::kCoopMat || p == GemmPath::kCoopMatFp8;
+  };
+  if (path == GemmPath::kCoopMatFp8 && !policy.coarse_sums) return false;
+  if (matrix(path) && caps.is_cpu) return false;  // seconds to compile, and slower
+  if (!policy.batch_invariant) return true;
+  return matrix(path) || matrix(chosen) ? path == chosen : true;
+}
+
+namespace {
+void take(PathChoice& choice, GemmPath path, const GemmTile& tile) {
+  choice.rejected = {};
+  if (choice.path != path) {
+    choice.rejected[0] = {choice.path, "the tuning table measured another path faster", {}};
+  }
+  choice.path = path, choice.tile = tile;
+}
+}  // namespace
+
+bool apply_tuning(Fp8Kernel kernel, uint32_t rows, uint32_t n, uint32_t k, const Caps& caps,
+                  const GemmPolicy& policy, PathChoice& choice, TunedChoice& tuned) {
+  if (!policy.tuning) return false;
+  const bool grouped = kernel == Fp8Kernel::kGrouped;
+  const TunedChoice* found = policy.tuning->find(
+      grouped ? TunedKernel::kFp8GroupedGemm : TunedKernel::kFp8Gemm, rows, n, k);
+  if (!found) return false;
+  GemmRejection& why = choice.rejected.back();
+  if (!may_replace(found->path, choice.path, caps, policy)) {
+    why = {found->path, "the tuning table's choice, which this policy excludes", {}};
+    return false;
+  }
+  tuned = *found;
+  if (found->path == GemmPath::kPortable) {
+    const auto has = [](const auto& list, uint32_t x) {
+      return std::find(std::begin(list), std::end(list), x) != std::end(list);
+    };
+    if (has(kPortableTileM, found->tile_m) && has(kPortableTileN, found->tile_n)) {
+      take(choice, found->path, {});
+      return true;
+    }
+  } else {
+    std::optional<GemmTile> match;
+    for_each_tile(kernel, found->path, rows, n, caps, why, [&](const GemmTile& tile) {
+      if (tile.tile_m == found->tile_m && tile.tile_n == found->tile_n) match = tile;
+      return !match;
+    });
+    if (match) {
+      take(choice, found->path, *match);
+      return true;
+    }
+  }
+  why = {found->path,
+         "the tuning table's tile {}x{} is none of this device's",
+         {found->tile_m, found->tile_n}};
+  return false;
+}
+
 Result<const vk::Pipeline*> fp8_path_pipeline(Device& device, Fp8Kernel kernel, GemmPath path,
-                                              const GemmTile& tile, bool d_bf16, bool use_fma,
-                                              uint32_t push_bytes) {
+                                              const GemmTile& tile, const Fp8ScaleForm& scales,
+                                              bool d_bf16, bool use_fma, uint32_t push_bytes) {
   using namespace layout;
   GemmRejection why;
-  for_each_tile(kernel, path, tile.tile_m, device.caps(), why, [](const auto&) { return false; });
+  for_each_tile(kernel, path, tile.tile_m, tile.tile_n, device.caps(), why,
+                [](const auto&) { return false; });
   if (!why.format.empty()) {
     return Status(Errc::kUnsupported, fmt::format("{}: path cannot run, {}",
                                                   module_name(kernel, path), why.to_string()));
+  }
+  if (path == GemmPath::kScalar) {
+    // The portable shaders' constants, which both kernels number alike.
+    static_assert(kFp8GemmSpecTileM == kFp8GroupedGemmSpecTileM &&
+                  kFp8GemmSpecTileN == kFp8GroupedGemmSpecTileN &&
+                  kFp8GemmSpecDBf16 == kFp8GroupedGemmSpecDBf16 &&
+                  kFp8GemmSpecStepK == kFp8GroupedGemmSpecStepK &&
+                  kFp8GemmSpecRowGroup == kFp8GroupedGemmSpecRowGroup &&
+                  kFp8GemmSpecAScaleE8m0 == kFp8GroupedGemmSpecAScaleE8m0 &&
+                  kFp8GemmSpecBScaleE8m0 == kFp8GroupedGemmSpecBScaleE8m0 &&
+                  kFp8GemmSpecBScaleShift == kFp8GroupedGemmSpecBScaleShift);
+    return vk::Pipeline::get(device, module_name(kernel, path), tile.workgroup_size,
+                             {{kSpecUseFma, use_fma},
+                              {kFp8GemmSpecTileM, tile.tile_m},
+                              {kFp8GemmSpecTileN, tile.part_n},
+                              {kFp8GemmSpecDBf16, d_bf16},
+                              {kFp8GemmSpecStepK, tile.block_k},
+                              {kFp8GemmSpecRowGroup, tile.part_m},
+                              {kFp8GemmSpecAScaleE8m0, scales.a_type == ScaleType::kE8m0},
+                              {kFp8GemmSpecBScaleE8m0, scales.b_type == ScaleType::kE8m0},
+                              {kFp8GemmSpecBScaleShift, b_scale_shift(scales)}},
+                             push_bytes);
   }
   return vk::Pipeline::get(device, module_name(kernel, path), tile.workgroup_size,
                            {{kSpecUseFma, use_fma},

@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include "fp8_gemm_paths.h"
-#include "fp8_gemm_scalar.h"
 #include "grouped_gemm_util.h"
 #include "hadal/device.h"
 #include "hadal/recorder.h"
@@ -30,11 +29,7 @@ std::string Fp8GroupedGemmConfig::to_string() const {
       fmt::format("fp8_grouped_gemm: portable, tile {}x{}, workgroup {}, d {}, {}", tile_m,
                   tile_n * workgroup_size, workgroup_size,
                   d_type == ElementType::kF32 ? "f32" : "bf16", use_fma ? "fma" : "mul+add");
-  if (path == GemmPath::kScalar) {
-    text = fmt::format("fp8_grouped_gemm: scalar, tile {}x{}x{}, workgroup {}, d {}, {}", tile_m,
-                       tile_n, step_k, workgroup_size, d_type == ElementType::kF32 ? "f32" : "bf16",
-                       use_fma ? "fma" : "mul+add");
-  } else if (path != GemmPath::kPortable) {
+  if (path != GemmPath::kPortable) {
     text = fmt::format("fp8_grouped_gemm: {}, {}, d {}", gemm_path_name(path),
                        hadal::to_string(gpu_tile), d_type == ElementType::kF32 ? "f32" : "bf16");
   }
@@ -92,6 +87,13 @@ Status fp8_grouped_gemm_check(const Fp8GroupedGemmShape& s, const Caps& caps) {
   return {};
 }
 
+namespace {
+uint32_t expected_rows_per_expert(const Fp8GroupedGemmShape& shape) {
+  const bool given = shape.expected_rows > 0 && shape.expected_rows < shape.rows;
+  return ceil_div(given ? shape.expected_rows : shape.rows, shape.experts ? shape.experts : 1);
+}
+}  // namespace
+
 Fp8GroupedGemmConfig fp8_grouped_gemm_choose(const Fp8GroupedGemmShape& shape, const Caps& caps,
                                              const GemmPolicy& policy) {
   Fp8GroupedGemmConfig config;
@@ -104,20 +106,60 @@ Fp8GroupedGemmConfig fp8_grouped_gemm_choose(const Fp8GroupedGemmShape& shape, c
   // By measurement (fp8_grouped_gemm.md): columns amortise the decoding of a. A GPU wants many
   // workgroups at few rows rather than wide ones.
   config.tile_n = config.tile_m > 8 ? 4 : caps.is_cpu ? 8 : config.tile_m > 4 ? 4 : 1;
-  const uint32_t rows =
-      shape.expected_rows && shape.expected_rows < shape.rows ? shape.expected_rows : shape.rows;
-  const uint32_t expected = ceil_div(rows, shape.experts ? shape.experts : 1);
-  const PathChoice choice =
-      choose_fp8_path(Fp8Kernel::kGrouped, expected, shape.scales, caps, policy);
-  config.rejected = choice.rejected;
-  if (choice.path != GemmPath::kPortable) {
-    config.path = choice.path, config.gpu_tile = choice.tile;
-    config.tile_m = choice.tile.tile_m, config.tile_n = choice.tile.tile_n;
-    config.workgroup_size = choice.tile.workgroup_size;
-  } else if (const auto tile = scalar_tile(expected > 20 ? 32 : config.tile_m, shape.n, caps)) {
-    set_scalar_tile(*tile, caps, config);
+  const uint32_t expected = expected_rows_per_expert(shape);
+  PathChoice choice =
+      choose_fp8_path(Fp8Kernel::kGrouped, expected, shape.n, shape.scales, caps, policy);
+  TunedChoice tuned;
+  const auto listable = [&](uint32_t tile_m) {
+    return grouped_gemm_max_tiles(shape.rows, shape.experts, tile_m) <= caps.max_workgroup_count[1];
+  };
+  const PathChoice untuned = choice;
+  if (apply_tuning(Fp8Kernel::kGrouped, expected, shape.n, shape.k, caps, policy, choice, tuned)) {
+    if (listable(tuned.tile_m)) {
+      config.tile_m = tuned.tile_m, config.tile_n = tuned.tile_n;
+    } else {
+      choice = untuned;  // more tiles than workgroups
+    }
   }
+  config.rejected = choice.rejected;
+  if (choice.path != GemmPath::kPortable) set_tile(choice.path, choice.tile, config);
   return config;
+}
+
+std::vector<Fp8GroupedGemmConfig> fp8_grouped_gemm_candidates(const Fp8GroupedGemmShape& shape,
+                                                              const Caps& caps,
+                                                              const GemmPolicy& policy) {
+  GemmPolicy untuned = policy;
+  untuned.tuning = nullptr;
+  std::vector<Fp8GroupedGemmConfig> configs = {fp8_grouped_gemm_choose(shape, caps, untuned)};
+  const Fp8GroupedGemmConfig first = configs.front();
+  const uint32_t expected = expected_rows_per_expert(shape);
+  const auto add = [&](const Fp8GroupedGemmConfig& config) {
+    const bool again =
+        config.path == first.path && config.tile_m == first.tile_m && config.tile_n == first.tile_n;
+    const bool listable = grouped_gemm_max_tiles(shape.rows, shape.experts, config.tile_m) <=
+                          caps.max_workgroup_count[1];
+    if (!again && listable) configs.push_back(config);
+  };
+  for (GemmPath path : kTiledPaths) {
+    if (!may_replace(path, first.path, caps, untuned)) continue;
+    GemmRejection why;
+    for (const GemmTile& tile :
+         fp8_path_tiles(Fp8Kernel::kGrouped, path, expected, shape.n, caps, why)) {
+      Fp8GroupedGemmConfig config = first;
+      set_tile(path, tile, config);
+      add(config);
+    }
+  }
+  if (!may_replace(GemmPath::kPortable, first.path, caps, untuned)) return configs;
+  for (const TunedChoice& tile : portable_tiles(expected)) {
+    Fp8GroupedGemmConfig config = first;
+    config.path = GemmPath::kPortable, config.gpu_tile = {};
+    config.tile_m = tile.tile_m, config.tile_n = tile.tile_n;
+    config.workgroup_size = column_workgroup_size(caps);
+    add(config);
+  }
+  return configs;
 }
 
 Fp8GroupedGemm::Fp8GroupedGemm(const Device& device, const vk::Pipeline* pipeline,
@@ -126,35 +168,30 @@ Fp8GroupedGemm::Fp8GroupedGemm(const Device& device, const vk::Pipeline* pipelin
 
 Result<Fp8GroupedGemm> Fp8GroupedGemm::create(Device& device, const Fp8GroupedGemmConfig& config) {
   using namespace layout;
-  const bool scalar = config.path == GemmPath::kScalar;
   const bool d_bf16 = config.d_type == ElementType::kBf16;
-  if (config.path != GemmPath::kPortable && !scalar) {
-    HADAL_ASSIGN(const vk::Pipeline* tiled,
-                 fp8_path_pipeline(device, Fp8Kernel::kGrouped, config.path, config.gpu_tile,
-                                   d_bf16, config.use_fma, sizeof(Fp8GroupedGemmPush)));
-    return Fp8GroupedGemm(device, tiled, config);
+  if (config.path != GemmPath::kPortable) {
+    DeviceAddress table = 0;
+    if (config.path == GemmPath::kScalar) {
+      HADAL_ASSIGN(table, vk::e4m3_table(device));
+    }
+    HADAL_ASSIGN(
+        const vk::Pipeline* tiled,
+        fp8_path_pipeline(device, Fp8Kernel::kGrouped, config.path, config.gpu_tile, config.scales,
+                          d_bf16, config.use_fma, sizeof(Fp8GroupedGemmPush)));
+    return Fp8GroupedGemm(device, tiled, config, table);
   }
-  // Both of these take the same constants; the portable one has no use for the last two.
-  DeviceAddress table = 0;
-  if (scalar) {
-    HADAL_ASSIGN(table, vk::e4m3_table(device));
-  }
-  const uint32_t tile_n = scalar ? config.tile_n / config.workgroup_size : config.tile_n;
   HADAL_ASSIGN(
       const vk::Pipeline* pipeline,
-      vk::Pipeline::get(device, scalar ? "fp8_grouped_gemm_scalar" : "fp8_grouped_gemm",
-                        config.workgroup_size,
+      vk::Pipeline::get(device, "fp8_grouped_gemm", config.workgroup_size,
                         {{kSpecUseFma, config.use_fma},
                          {kFp8GroupedGemmSpecTileM, config.tile_m},
-                         {kFp8GroupedGemmSpecTileN, tile_n},
+                         {kFp8GroupedGemmSpecTileN, config.tile_n},
                          {kFp8GroupedGemmSpecDBf16, d_bf16},
                          {kFp8GroupedGemmSpecAScaleE8m0, config.scales.a_type == ScaleType::kE8m0},
                          {kFp8GroupedGemmSpecBScaleE8m0, config.scales.b_type == ScaleType::kE8m0},
-                         {kFp8GroupedGemmSpecBScaleShift, b_scale_shift(config.scales)},
-                         {kFp8GroupedGemmSpecStepK, config.step_k},
-                         {kFp8GroupedGemmSpecRowGroup, config.row_group}},
+                         {kFp8GroupedGemmSpecBScaleShift, b_scale_shift(config.scales)}},
                         sizeof(Fp8GroupedGemmPush)));
-  return Fp8GroupedGemm(device, pipeline, config, table);
+  return Fp8GroupedGemm(device, pipeline, config);
 }
 
 Status Fp8GroupedGemm::record(Recorder& recorder, const Fp8GroupedGemmShape& shape,

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <csignal>
 #include <cstring>
+#include <fstream>
 #include <functional>
 #include <limits>
 #include <regex>
@@ -26,7 +27,7 @@ using hadal::testing::write_file;
 using nlohmann::json;
 
 const std::string kGenerate = HADAL_GENERATE, kEval = HADAL_EVAL, kInfo = HADAL_INFO,
-                  kTokenize = HADAL_TOKENIZE;
+                  kTokenize = HADAL_TOKENIZE, kTune = HADAL_TUNE;
 constexpr uint64_t kGiB = uint64_t{1} << 30;
 #if defined(__SANITIZE_ADDRESS__)
 constexpr bool kSanitized = true;  // its shadow memory alone is terabytes of address space
@@ -433,6 +434,38 @@ TEST(ProgramsHost, OptionValues) {
   expect_refused({kEval, fables, "--text", "/dev/null"}, "at least one token");
   expect_refused({kEval, fables, "--ids", "1", "--backend", "cuda"}, "--backend");
   expect_refused({kInfo, fables, "--context", "2049"}, "at most the model's 2048, got 2049");
+}
+
+TEST(ProgramsHost, TuneRefusesBadOptionsBeforeItMeasures) {
+  TempDir dir;
+  const std::string out = text(dir / "tuning.txt");
+  expect_refused({kTune}, "--out");
+  for (const char* shape : {"4x4", "0x4x4", "4x4x4x4", "axbxc", "4x4x", "4x4x1048577"}) {
+    expect_refused({kTune, "--out", out, "--shape", shape}, "--shape: must be MxNxK");
+  }
+  expect_refused({kTune, "--out", text(dir / "no" / "file")}, "directory that exists");
+  expect_refused({kTune, "--out", text(dir.path())}, "must be a file");
+  expect_refused({kTune, "--out", out, "--experts", "1025"}, "--experts");
+  EXPECT_FALSE(fs::exists(out));
+}
+
+TEST(ProgramsGpu, TuneWritesOneChoicePerShape) {
+  TempDir dir;
+  const std::string out = text(dir / "tuning.txt");
+  const std::vector<std::string> dense = {kTune,     "--out",    out,       "--seconds", "0",
+                                          "--shape", "1x40x130", "--shape", "3x40x130"};
+  std::vector<std::string> grouped = {kTune, "--out", out, "--seconds", "0", "--shape", "2x40x130"};
+  grouped.insert(grouped.end(), {"--experts", "3"});
+  for (const auto& [command, ending] :
+       {std::pair(dense, "end 2\n"), std::pair(grouped, "end 1\n")}) {
+    const ChildResult r = run_child(command, device_options());
+    EXPECT_EQ(r.code, 0) << r.errors;
+    EXPECT_EQ(r.output.find("WRONG"), std::string::npos) << r.output;
+    std::ifstream in(out);
+    const std::string file{std::istreambuf_iterator<char>(in), {}};
+    EXPECT_TRUE(file.starts_with("hadal-tuning 1\n")) << file;
+    EXPECT_TRUE(file.ends_with(ending)) << file;
+  }
 }
 
 TEST(ProgramsHost, TextsLongerThanTheContext) {

@@ -108,7 +108,7 @@ Result<VkDevice> create_logical_device(const InstanceTable& table, VkPhysicalDev
   v12.bufferDeviceAddress = v12.storageBuffer8BitAccess = v12.scalarBlockLayout = VK_TRUE;
   v12.timelineSemaphore = VK_TRUE;
   v12.shaderFloat16 = caps.shader_float16;
-  v12.vulkanMemoryModel = caps.vulkan_memory_model;
+  v12.vulkanMemoryModel = v12.vulkanMemoryModelDeviceScope = caps.vulkan_memory_model;
   const OptionalChain optional(caps, &v12);
   VkPhysicalDeviceVulkan11Features v11{};
   v11.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_1_FEATURES;

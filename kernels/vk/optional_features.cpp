@@ -34,15 +34,18 @@ void read_struct(const VkBaseInStructure* s, OptionalFeatures& on) {
   switch (uint32_t(s->sType)) {
     case VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_FEATURES: {
       const auto* f = as<VkPhysicalDeviceVulkan12Features>(s);
-      on.shader_float16 = f->shaderFloat16, on.vulkan_memory_model = f->vulkanMemoryModel;
+      on.shader_float16 = f->shaderFloat16;
+      on.vulkan_memory_model = f->vulkanMemoryModel && f->vulkanMemoryModelDeviceScope;
       break;
     }
     case VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_FLOAT16_INT8_FEATURES:
       on.shader_float16 = as<VkPhysicalDeviceShaderFloat16Int8Features>(s)->shaderFloat16;
       break;
-    case VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_MEMORY_MODEL_FEATURES:
-      on.vulkan_memory_model = as<VkPhysicalDeviceVulkanMemoryModelFeatures>(s)->vulkanMemoryModel;
+    case VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_MEMORY_MODEL_FEATURES: {
+      const auto* f = as<VkPhysicalDeviceVulkanMemoryModelFeatures>(s);
+      on.vulkan_memory_model = f->vulkanMemoryModel && f->vulkanMemoryModelDeviceScope;
       break;
+    }
     case VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_3_FEATURES: {
       const auto* f = as<VkPhysicalDeviceVulkan13Features>(s);
       on.subgroup_size_control = f->subgroupSizeControl && f->computeFullSubgroups;
@@ -107,7 +110,7 @@ OptionalFeatures query_optional_features(const InstanceTable& table, VkPhysicalD
 
   OptionalFeatures result;
   result.shader_float16 = v12.shaderFloat16;
-  result.vulkan_memory_model = v12.vulkanMemoryModel;
+  result.vulkan_memory_model = v12.vulkanMemoryModel && v12.vulkanMemoryModelDeviceScope;
   result.subgroup_size_control =
       size_control.subgroupSizeControl && size_control.computeFullSubgroups;
 #ifdef VK_KHR_cooperative_matrix

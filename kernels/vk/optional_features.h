@@ -12,6 +12,7 @@ namespace hadal::vk {
 
 struct OptionalFeatures {
   bool shader_float16 = false;
+  // With device scope: once the model is on, the atomics of every other kernel need that too.
   bool vulkan_memory_model = false;
   bool subgroup_size_control = false;  // with full subgroups, in compute shaders
   bool cooperative_matrix = false;

@@ -55,7 +55,7 @@ struct Caps {
   // (a borrowed device: BorrowedDevice::create_info). list_devices() shows what would be.
   bool subgroup_size_control = false;    // a pipeline may demand full subgroups of a size
   uint32_t max_workgroup_subgroups = 0;  // of such a pipeline; 0 without
-  bool vulkan_memory_model = false;
+  bool vulkan_memory_model = false;      // with device scope
   bool memory_budget = false;
   bool external_memory_host = false;
   uint64_t host_import_alignment = 0;  // of pointer and size in Device::import_host; 0 without it

@@ -38,7 +38,8 @@ struct DeviceOptions {
 
 // Handles of a host that owns its Vulkan objects. The host must have enabled the required features
 // (Caps) and keeps everything alive longer than the Device. Optional features are used where
-// create_info enables them: Vulkan cannot be asked which are on.
+// create_info enables them: Vulkan cannot be asked which are on. A host that enables
+// vulkanMemoryModel must enable vulkanMemoryModelDeviceScope, too.
 struct BorrowedDevice {
   PFN_vkGetInstanceProcAddr get_instance_proc_addr = nullptr;
   VkInstance instance = VK_NULL_HANDLE;

@@ -16,16 +16,18 @@
 //
 // Contract: reads a, a_scale, b, b_scale (and d when accumulating), writes d[:, :n] and nothing
 // between n and d_stride. No scratch. record() may be called from several threads on different
-// recorders. Determinism: k is summed ascending inside a block, blocks ascending, each block scaled
-// once; the bits of a row depend on that row and b only, not on m, the tile or the position in the
-// batch. Error bound against exact arithmetic: tests/support/tolerance.h, fp8_gemm_bound.
+// recorders. Determinism: blocks are summed ascending, each scaled once; inside a block k ascends,
+// on a matrix unit in steps of its depth, each in the unit's own order. By default (GemmPolicy) a
+// device uses one kind of unit for every m, so that the bits of a row depend on that row and b
+// only, not on m, the tile or the position in the batch. Error bounds against exact arithmetic:
+// tests/support/tolerance.h, fp8_gemm_bound and fp8_gemm_coopmat_bound.
 //
 // Source: DeepSeek-V3 technical report (arXiv 2412.19437) 3.3; DeepGEMM's fp8_gemm_nt.
 #pragma once
 
-#include <array>
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "hadal/buffer.h"
 #include "hadal/caps.h"
@@ -69,9 +71,8 @@ struct Fp8GemmConfig {
   Fp8ScaleForm scales;
   bool use_fma = false;
   GemmPath path = GemmPath::kPortable;
-  uint32_t step_k = 8, row_group = 1;     // kScalar: channels per turn, rows in registers together
-  GemmTile gpu_tile;                      // of the other paths; tile_m and tile_n repeat its own
-  std::array<GemmRejection, 3> rejected;  // the paths tried before this one; unused ones are empty
+  GemmTile gpu_tile;        // of the other paths; tile_m and tile_n repeat its own
+  GemmRejections rejected;  // the paths tried before this one; unused ones are empty
   // Columns of d per workgroup.
   [[nodiscard]] uint32_t group_columns() const {
     return path == GemmPath::kPortable ? tile_n * workgroup_size : tile_n;
@@ -85,6 +86,12 @@ struct Fp8GemmConfig {
 // fp8_gemm_check to be ok.
 [[nodiscard]] Fp8GemmConfig fp8_gemm_choose(const Fp8GemmShape& shape, const Caps& caps,
                                             const GemmPolicy& policy = {});
+
+// Every configuration worth timing that the policy allows, choose()'s own (without its table)
+// first. Pure.
+[[nodiscard]] std::vector<Fp8GemmConfig> fp8_gemm_candidates(const Fp8GemmShape& shape,
+                                                             const Caps& caps,
+                                                             const GemmPolicy& policy = {});
 
 class Fp8Gemm {
  public:

@@ -28,16 +28,16 @@
 // writes d[:, :n] of the rows in tiles. All are declared to the recorder but the weights, which are
 // taken to be constant: write them, and wait, before the first use. No scratch. record() may be
 // called from several threads on different recorders. Determinism: a row has the bits that fp8_gemm
-// gives it with its expert's weight, whatever tile_m, the other rows and its position. Error bound:
-// tests/support/tolerance.h, fp8_gemm_bound.
+// gives it on the same kind of unit (GemmPolicy) with its expert's weight, whatever tile_m, the
+// other rows and its position. Error bound: tests/support/tolerance.h, fp8_gemm_bound.
 //
 // Source: DeepSeek-V3 technical report (arXiv 2412.19437) 2.1.2; DeepGEMM's
 // m_grouped_fp8_gemm_nt_contiguous (there with segments aligned to the tile, here not).
 #pragma once
 
-#include <array>
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "hadal/buffer.h"
 #include "hadal/caps.h"
@@ -90,9 +90,8 @@ struct Fp8GroupedGemmConfig {
   Fp8ScaleForm scales;
   bool use_fma = false;
   GemmPath path = GemmPath::kPortable;
-  uint32_t step_k = 8, row_group = 1;     // kScalar: channels per turn, rows in registers together
-  GemmTile gpu_tile;                      // of the other paths; tile_m and tile_n repeat its own
-  std::array<GemmRejection, 3> rejected;  // the paths tried before this one; unused ones are empty
+  GemmTile gpu_tile;        // of the other paths; tile_m and tile_n repeat its own
+  GemmRejections rejected;  // the paths tried before this one; unused ones are empty
   // Columns of d per workgroup.
   [[nodiscard]] uint32_t group_columns() const {
     return path == GemmPath::kPortable ? tile_n * workgroup_size : tile_n;
@@ -109,6 +108,11 @@ struct Fp8GroupedGemmConfig {
 [[nodiscard]] Fp8GroupedGemmConfig fp8_grouped_gemm_choose(const Fp8GroupedGemmShape& shape,
                                                            const Caps& caps,
                                                            const GemmPolicy& policy = {});
+
+// Every configuration worth timing that the policy allows, choose()'s own (without its table)
+// first. Pure.
+[[nodiscard]] std::vector<Fp8GroupedGemmConfig> fp8_grouped_gemm_candidates(
+    const Fp8GroupedGemmShape& shape, const Caps& caps, const GemmPolicy& policy = {});
 
 class Fp8GroupedGemm {
  public:

@@ -21,13 +21,14 @@ enum class GemmPath {
 // "portable", "scalar", "shared", "coopmat", "coopmat_fp8".
 [[nodiscard]] std::string_view gemm_path_name(GemmPath path);
 
-// How a GPU path cuts d; all 0 for kPortable and kScalar.
+// How a path cuts d; all 0 for kPortable.
 struct GemmTile {
   uint32_t tile_m = 0, tile_n = 0;  // of d per workgroup
-  uint32_t block_k = 0;             // channels staged at a time
-  uint32_t part_m = 0, part_n = 0;  // of the tile per subgroup (coopmat) or invocation (shared)
-  uint32_t coop_m = 0, coop_n = 0, coop_k = 0;  // 0 for kShared
-  uint32_t subgroup_size = 0;                   // demanded; 0 for kShared
+  uint32_t block_k = 0;             // channels staged, or decoded, at a time
+  // Of the tile per subgroup (coopmat) or invocation (shared, scalar; there part_m rows at a time).
+  uint32_t part_m = 0, part_n = 0;
+  uint32_t coop_m = 0, coop_n = 0, coop_k = 0;  // 0 but for matrices
+  uint32_t subgroup_size = 0;                   // demanded; 0 but for matrices
   uint32_t workgroup_size = 0;
   uint32_t shared_bytes = 0;
   auto operator<=>(const GemmTile&) const = default;
@@ -43,10 +44,13 @@ struct GemmRejection {
   [[nodiscard]] std::string to_string() const;
 };
 
-// House rule 8, the same bits whoever shares the batch: kPortable, kScalar and kShared round alike; a matrix
-// unit rounds in an order of its own. So a device takes one kind for every m, padding few rows to
-// the matrix: its cooperative matrices where it has usable ones, else kPortable and kShared. The
-// shape of the matrix (whose k is part of the order) follows from caps alone.
+// One for each path that may be refused, and one for a tuning table; unused ones are empty.
+using GemmRejections = std::array<GemmRejection, 5>;
+
+// House rule 8, the same bits whoever shares the batch: kPortable, kScalar and kShared round alike;
+// a matrix unit rounds in an order of its own. So a device takes one kind for every m, padding few
+// rows to the matrix: its cooperative matrices where it has usable ones, else kPortable and
+// kShared. The shape of the matrix (whose k is part of the order) follows from caps alone.
 struct GemmPolicy {
   // false: small m may leave the matrix unit where another path is faster; a row's bits then depend
   // on m.
