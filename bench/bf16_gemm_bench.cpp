@@ -23,7 +23,7 @@ bool check_sample(Bench& bench, const Bf16GemmShape& s, const Buffer& a, const B
   for (uint32_t row : {0u, s.m / 2, s.m - 1}) {
     for (uint32_t column : {0u, s.n / 3, s.n - 1}) {
       Bf16GemmShape one = s;
-      one.m = one.n = 1;
+      one.m = one.n = one.batch = 1;
       const auto r = reference::bf16_gemm(
           one, {&af[size_t(row) * s.a_stride], nullptr, &b16[size_t(column) * s.b_stride]});
       const double error = std::fabs(result[size_t(row) * s.d_stride + column] - r.value[0]);
@@ -33,19 +33,26 @@ bool check_sample(Bench& bench, const Bf16GemmShape& s, const Buffer& a, const B
   return true;
 }
 
-void run_case(Bench& bench, test::GemmSize size) {
-  const Bf16GemmShape s = Bf16GemmShape::packed(size.m, size.n, size.k);
+// `batch` matrices: heads beside each other in a and d, behind each other in b.
+void run_case(Bench& bench, test::GemmSize size, uint32_t batch = 1) {
+  Bf16GemmShape s = Bf16GemmShape::packed(size.m, size.n, size.k);
+  s.batch = batch;
+  s.a_batch_stride = s.a_stride, s.a_stride *= batch;
+  s.d_batch_stride = s.d_stride, s.d_stride *= batch;
+  s.b_batch_stride = s.n * s.b_stride;
   const Bf16GemmConfig config = bf16_gemm_choose(s, bench.device().caps());
-  const std::string name = fmt::format("bf16_gemm m={} n={} k={} tile {}x{}", s.m, s.n, s.k,
-                                       config.tile_m, config.tile_n);
+  std::string name = fmt::format("bf16_gemm m={} n={} k={} tile {}x{}", s.m, s.n, s.k,
+                                 config.tile_m, config.tile_n);
+  if (batch > 1) name += fmt::format(" batch {}", batch);
   if (!bench.selected(name)) return;
   const Buffer a = bench.floats(uint64_t{s.m} * s.a_stride, -1.0f, 1.0f);
-  const Buffer b = bench.bf16(uint64_t{s.n} * s.b_stride, -1.0f, 1.0f);
+  const Buffer b = bench.bf16(uint64_t{s.n} * s.b_stride * batch, -1.0f, 1.0f);
   const Buffer d = bench.buffer(uint64_t{s.m} * s.d_stride * 4);
   const Bf16Gemm kernel = require(Bf16Gemm::create(bench.device(), config));
   const Bf16GemmArgs args{a.address(), b.address(), d.address()};
   bench.time(
-      {name, 2.0 * s.m * s.n * s.k, 4.0 * s.m * s.k + 2.0 * s.n * s.k + 4.0 * s.m * s.n},
+      {name, 2.0 * s.m * s.n * s.k * batch,
+       (4.0 * s.m * s.k + 2.0 * s.n * s.k + 4.0 * s.m * s.n) * batch},
       [&](Recorder& recorder) { return kernel.record(recorder, s, args); },
       [&] { return check_sample(bench, s, a, b, d); });
 }
@@ -63,6 +70,10 @@ int main(int argc, char** argv) {
       if (options.quick && size.n > 1024) continue;
       bench::run_case(bench, {m, size.n, size.k});
     }
+    // The absorbed projections of 128 heads: latent to value, query to latent.
+    if (options.quick) continue;
+    bench::run_case(bench, {m, 128, 512}, 128);
+    bench::run_case(bench, {m, 512, 128}, 128);
   }
   return 0;
 }

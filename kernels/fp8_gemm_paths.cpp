@@ -272,8 +272,8 @@ std::vector<GemmTile> fp8_path_tiles(Fp8Kernel kernel, GemmPath path, uint32_t r
   return tiles;
 }
 
-PathChoice choose_fp8_path(Fp8Kernel kernel, uint32_t rows, const Caps& caps,
-                           const GemmPolicy& policy) {
+PathChoice choose_fp8_path(Fp8Kernel kernel, uint32_t rows, const Fp8ScaleForm& scales,
+                           const Caps& caps, const GemmPolicy& policy) {
   // Up to this the weights are read once whatever the path, and staging them only costs.
   constexpr uint32_t kFewRows = 8;
   PathChoice choice;
@@ -286,6 +286,8 @@ PathChoice choose_fp8_path(Fp8Kernel kernel, uint32_t rows, const Caps& caps,
       return false;
     });
     if (!why.format.empty()) {
+    } else if (scales != Fp8ScaleForm{}) {
+      why.format = "it takes float scales, one per 128x128 of b, only";
     } else if (caps.is_cpu) {
       why.format = "slower on a CPU driver";
     } else if (path == GemmPath::kCoopMatFp8 && !policy.coarse_sums) {
@@ -312,10 +314,12 @@ std::vector<TunedChoice> portable_tiles(uint32_t rows) {
   return tiles;
 }
 
-bool may_replace(GemmPath path, GemmPath chosen, const Caps& caps, const GemmPolicy& policy) {
+bool may_replace(GemmPath path, GemmPath chosen, const Fp8ScaleForm& scales, const Caps& caps,
+                 const GemmPolicy& policy) {
   const auto matrix = [](GemmPath p) {
     return p == GemmPath::kCoopMat || p == GemmPath::kCoopMatFp8;
   };
+  if (path != GemmPath::kPortable && scales != Fp8ScaleForm{}) return false;
   if (path == GemmPath::kCoopMatFp8 && !policy.coarse_sums) return false;
   if (matrix(path) && caps.is_cpu) return false;  // seconds to compile, and slower
   if (!policy.batch_invariant) return true;
@@ -332,15 +336,16 @@ void take(PathChoice& choice, GemmPath path, const GemmTile& tile) {
 }
 }  // namespace
 
-bool apply_tuning(Fp8Kernel kernel, uint32_t rows, uint32_t n, uint32_t k, const Caps& caps,
-                  const GemmPolicy& policy, PathChoice& choice, TunedChoice& tuned) {
+bool apply_tuning(Fp8Kernel kernel, uint32_t rows, uint32_t n, uint32_t k,
+                  const Fp8ScaleForm& scales, const Caps& caps, const GemmPolicy& policy,
+                  PathChoice& choice, TunedChoice& tuned) {
   if (!policy.tuning) return false;
   const bool grouped = kernel == Fp8Kernel::kGrouped;
   const TunedChoice* found = policy.tuning->find(
       grouped ? TunedKernel::kFp8GroupedGemm : TunedKernel::kFp8Gemm, rows, n, k);
   if (!found) return false;
   GemmRejection& why = choice.rejected.back();
-  if (!may_replace(found->path, choice.path, caps, policy)) {
+  if (!may_replace(found->path, choice.path, scales, caps, policy)) {
     why = {found->path, "the tuning table's choice, which this policy excludes", {}};
     return false;
   }
