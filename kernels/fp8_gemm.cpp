@@ -93,7 +93,8 @@ Fp8GemmConfig fp8_gemm_choose(const Fp8GemmShape& shape, const Caps& caps,
   PathChoice choice =
       choose_fp8_path(Fp8Kernel::kDense, shape.m, shape.n, shape.scales, caps, policy);
   TunedChoice tuned;
-  if (apply_tuning(Fp8Kernel::kDense, shape.m, shape.n, shape.k, caps, policy, choice, tuned)) {
+  if (apply_tuning(Fp8Kernel::kDense, shape.m, shape.n, shape.k, shape.scales, caps, policy, choice,
+                   tuned)) {
     config.tile_m = tuned.tile_m, config.tile_n = tuned.tile_n;
   }
   config.rejected = choice.rejected;
@@ -113,7 +114,7 @@ std::vector<Fp8GemmConfig> fp8_gemm_candidates(const Fp8GemmShape& shape, const 
     if (!again) configs.push_back(config);
   };
   for (GemmPath path : kTiledPaths) {
-    if (!may_replace(path, first.path, caps, untuned)) continue;
+    if (!may_replace(path, first.path, shape.scales, caps, untuned)) continue;
     GemmRejection why;
     for (const GemmTile& tile :
          fp8_path_tiles(Fp8Kernel::kDense, path, shape.m, shape.n, caps, why)) {
@@ -122,7 +123,7 @@ std::vector<Fp8GemmConfig> fp8_gemm_candidates(const Fp8GemmShape& shape, const 
       add(config);
     }
   }
-  if (!may_replace(GemmPath::kPortable, first.path, caps, untuned)) return configs;
+  if (!may_replace(GemmPath::kPortable, first.path, shape.scales, caps, untuned)) return configs;
   for (const TunedChoice& tile : portable_tiles(shape.m)) {
     Fp8GemmConfig config = first;
     config.path = GemmPath::kPortable, config.gpu_tile = {};

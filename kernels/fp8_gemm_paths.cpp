@@ -361,10 +361,13 @@ std::vector<TunedChoice> portable_tiles(uint32_t rows) {
   return tiles;
 }
 
-bool may_replace(GemmPath path, GemmPath chosen, const Caps& caps, const GemmPolicy& policy) {
+bool may_replace(GemmPath path, GemmPath chosen, const Fp8ScaleForm& scales, const Caps& caps,
+                 const GemmPolicy& policy) {
   const auto matrix = [](GemmPath p) {
     return p == GemmPath::kCoopMat || p == GemmPath::kCoopMatFp8;
   };
+  const bool any_scales = path == GemmPath::kPortable || path == GemmPath::kScalar;
+  if (!any_scales && scales != Fp8ScaleForm{}) return false;
   if (path == GemmPath::kCoopMatFp8 && !policy.coarse_sums) return false;
   if (matrix(path) && caps.is_cpu) return false;  // seconds to compile, and slower
   if (!policy.batch_invariant) return true;
@@ -381,15 +384,16 @@ void take(PathChoice& choice, GemmPath path, const GemmTile& tile) {
 }
 }  // namespace
 
-bool apply_tuning(Fp8Kernel kernel, uint32_t rows, uint32_t n, uint32_t k, const Caps& caps,
-                  const GemmPolicy& policy, PathChoice& choice, TunedChoice& tuned) {
+bool apply_tuning(Fp8Kernel kernel, uint32_t rows, uint32_t n, uint32_t k,
+                  const Fp8ScaleForm& scales, const Caps& caps, const GemmPolicy& policy,
+                  PathChoice& choice, TunedChoice& tuned) {
   if (!policy.tuning) return false;
   const bool grouped = kernel == Fp8Kernel::kGrouped;
   const TunedChoice* found = policy.tuning->find(
       grouped ? TunedKernel::kFp8GroupedGemm : TunedKernel::kFp8Gemm, rows, n, k);
   if (!found) return false;
   GemmRejection& why = choice.rejected.back();
-  if (!may_replace(found->path, choice.path, caps, policy)) {
+  if (!may_replace(found->path, choice.path, scales, caps, policy)) {
     why = {found->path, "the tuning table's choice, which this policy excludes", {}};
     return false;
   }

@@ -48,15 +48,15 @@ inline constexpr GemmPath kTiledPaths[] = {GemmPath::kCoopMatFp8, GemmPath::kCoo
 
 // Whether `policy` lets `path` stand in for `chosen`, what choose_fp8_path took: on the same kind
 // of unit, unless bits may depend on m.
-[[nodiscard]] bool may_replace(GemmPath path, GemmPath chosen, const Caps& caps,
-                               const GemmPolicy& policy);
+[[nodiscard]] bool may_replace(GemmPath path, GemmPath chosen, const Fp8ScaleForm& scales,
+                               const Caps& caps, const GemmPolicy& policy);
 
 // The table's choice where the policy has one that it allows and the device can run. A choice that
 // cannot be taken becomes the last rejection of `choice`. True when `tuned` (and, off the
 // portable path, choice.path and choice.tile) are the table's.
 [[nodiscard]] bool apply_tuning(Fp8Kernel kernel, uint32_t rows, uint32_t n, uint32_t k,
-                                const Caps& caps, const GemmPolicy& policy, PathChoice& choice,
-                                TunedChoice& tuned);
+                                const Fp8ScaleForm& scales, const Caps& caps,
+                                const GemmPolicy& policy, PathChoice& choice, TunedChoice& tuned);
 
 // The pipeline of a tile. Errors: kUnsupported where the device or this build cannot run the path.
 [[nodiscard]] Result<const vk::Pipeline*> fp8_path_pipeline(Device& device, Fp8Kernel kernel,

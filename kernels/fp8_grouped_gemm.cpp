@@ -12,6 +12,15 @@
 #include "vk/pipeline.h"
 
 namespace hadal {
+namespace {
+
+// What the tiles of the GPU paths are chosen by.
+uint32_t rows_of_an_expert(const Fp8GroupedGemmShape& s) {
+  const bool known = s.expected_rows > 0 && s.expected_rows < s.rows;
+  return ceil_div(known ? s.expected_rows : s.rows, s.experts ? s.experts : 1);
+}
+
+}  // namespace
 
 Fp8GroupedGemmShape Fp8GroupedGemmShape::packed(uint32_t rows, uint32_t experts, uint32_t n,
                                                 uint32_t k) {
@@ -87,13 +96,6 @@ Status fp8_grouped_gemm_check(const Fp8GroupedGemmShape& s, const Caps& caps) {
   return {};
 }
 
-namespace {
-uint32_t expected_rows_per_expert(const Fp8GroupedGemmShape& shape) {
-  const bool given = shape.expected_rows > 0 && shape.expected_rows < shape.rows;
-  return ceil_div(given ? shape.expected_rows : shape.rows, shape.experts ? shape.experts : 1);
-}
-}  // namespace
-
 Fp8GroupedGemmConfig fp8_grouped_gemm_choose(const Fp8GroupedGemmShape& shape, const Caps& caps,
                                              const GemmPolicy& policy) {
   Fp8GroupedGemmConfig config;
@@ -106,7 +108,7 @@ Fp8GroupedGemmConfig fp8_grouped_gemm_choose(const Fp8GroupedGemmShape& shape, c
   // By measurement (fp8_grouped_gemm.md): columns amortise the decoding of a. A GPU wants many
   // workgroups at few rows rather than wide ones.
   config.tile_n = config.tile_m > 8 ? 4 : caps.is_cpu ? 8 : config.tile_m > 4 ? 4 : 1;
-  const uint32_t expected = expected_rows_per_expert(shape);
+  const uint32_t expected = rows_of_an_expert(shape);
   PathChoice choice =
       choose_fp8_path(Fp8Kernel::kGrouped, expected, shape.n, shape.scales, caps, policy);
   TunedChoice tuned;
@@ -114,7 +116,8 @@ Fp8GroupedGemmConfig fp8_grouped_gemm_choose(const Fp8GroupedGemmShape& shape, c
     return grouped_gemm_max_tiles(shape.rows, shape.experts, tile_m) <= caps.max_workgroup_count[1];
   };
   const PathChoice untuned = choice;
-  if (apply_tuning(Fp8Kernel::kGrouped, expected, shape.n, shape.k, caps, policy, choice, tuned)) {
+  if (apply_tuning(Fp8Kernel::kGrouped, expected, shape.n, shape.k, shape.scales, caps, policy,
+                   choice, tuned)) {
     if (listable(tuned.tile_m)) {
       config.tile_m = tuned.tile_m, config.tile_n = tuned.tile_n;
     } else {
@@ -133,7 +136,7 @@ std::vector<Fp8GroupedGemmConfig> fp8_grouped_gemm_candidates(const Fp8GroupedGe
   untuned.tuning = nullptr;
   std::vector<Fp8GroupedGemmConfig> configs = {fp8_grouped_gemm_choose(shape, caps, untuned)};
   const Fp8GroupedGemmConfig first = configs.front();
-  const uint32_t expected = expected_rows_per_expert(shape);
+  const uint32_t expected = rows_of_an_expert(shape);
   const auto add = [&](const Fp8GroupedGemmConfig& config) {
     const bool again =
         config.path == first.path && config.tile_m == first.tile_m && config.tile_n == first.tile_n;
@@ -142,7 +145,7 @@ std::vector<Fp8GroupedGemmConfig> fp8_grouped_gemm_candidates(const Fp8GroupedGe
     if (!again && listable) configs.push_back(config);
   };
   for (GemmPath path : kTiledPaths) {
-    if (!may_replace(path, first.path, caps, untuned)) continue;
+    if (!may_replace(path, first.path, shape.scales, caps, untuned)) continue;
     GemmRejection why;
     for (const GemmTile& tile :
          fp8_path_tiles(Fp8Kernel::kGrouped, path, expected, shape.n, caps, why)) {
@@ -151,7 +154,7 @@ std::vector<Fp8GroupedGemmConfig> fp8_grouped_gemm_candidates(const Fp8GroupedGe
       add(config);
     }
   }
-  if (!may_replace(GemmPath::kPortable, first.path, caps, untuned)) return configs;
+  if (!may_replace(GemmPath::kPortable, first.path, shape.scales, caps, untuned)) return configs;
   for (const TunedChoice& tile : portable_tiles(expected)) {
     Fp8GroupedGemmConfig config = first;
     config.path = GemmPath::kPortable, config.gpu_tile = {};
