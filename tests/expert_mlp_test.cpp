@@ -57,6 +57,14 @@ SwigluShape swiglu_shape(uint32_t stride) {
   return shape;
 }
 
+// Default policies.
+Fp8GemmConfig choose_dense(const Fp8GemmShape& shape, const Caps& caps) {
+  return fp8_gemm_choose(shape, caps);
+}
+Fp8GroupedGemmConfig choose_grouped(const Fp8GroupedGemmShape& shape, const Caps& caps) {
+  return fp8_grouped_gemm_choose(shape, caps);
+}
+
 template <class Kernel, class Choose, class Shape, class Args>
 Status record(Recorder& recorder, Choose choose, const Shape& shape, const Args& args) {
   HADAL_ASSIGN(const Kernel kernel, Kernel::create(*device(), choose(shape, device()->caps())));
@@ -77,11 +85,11 @@ std::vector<float> dense(const Problem& p, const Expert& expert) {
   const GuardedBuffer& d = gpu.output(uint64_t{kRows} * kOut * 4);
   const Fp8GemmShape half = Fp8GemmShape::packed(kRows, kWidth, kHidden);
   gpu.run([&](Recorder& recorder) -> Status {
-    HADAL_TRY(record<Fp8Gemm>(recorder, fp8_gemm_choose, half,
+    HADAL_TRY(record<Fp8Gemm>(recorder, choose_dense, half,
                               Fp8GemmArgs{a.address(), a_scale.address(), b.address(),
                                           b_scale.address(), gate.address()}));
     HADAL_TRY(record<Fp8Gemm>(
-        recorder, fp8_gemm_choose, half,
+        recorder, choose_dense, half,
         Fp8GemmArgs{a.address(), a_scale.address(), b.address() + uint64_t{kWidth} * kStride,
                     b_scale.address() + uint64_t{kWidth} / 128 * kBlocks * 4, up.address()}));
     recorder.barrier();
@@ -89,7 +97,7 @@ std::vector<float> dense(const Problem& p, const Expert& expert) {
         record<Swiglu>(recorder, swiglu_choose, swiglu_shape(kWidth),
                        SwigluArgs{gate.address(), up.address(), 0, q.address(), scale.address()}));
     recorder.barrier();
-    return record<Fp8Gemm>(recorder, fp8_gemm_choose, Fp8GemmShape::packed(kRows, kOut, kWidth),
+    return record<Fp8Gemm>(recorder, choose_dense, Fp8GemmShape::packed(kRows, kOut, kWidth),
                            Fp8GemmArgs{q.address(), scale.address(), down.address(),
                                        down_scale.address(), d.address()});
   });
@@ -145,7 +153,7 @@ void expect_replays(bool masked, const std::vector<std::vector<uint32_t>>& routi
     args.expert_table = gpu.input(gate_up_table).address(), args.tiles = tiles.address();
     args.indirect_buffer = &commands.buffer(), args.indirect_offset = command;
     args.d = gate_up.address();
-    HADAL_TRY(record<Fp8GroupedGemm>(*recorder, fp8_grouped_gemm_choose, first, args));
+    HADAL_TRY(record<Fp8GroupedGemm>(*recorder, choose_grouped, first, args));
     recorder->barrier();
     HADAL_TRY(record<SwigluTiles>(
         *recorder, swiglu_choose, act,
@@ -159,7 +167,7 @@ void expect_replays(bool masked, const std::vector<std::vector<uint32_t>>& routi
     args.a = q.address(), args.a_scale = scale.address();
     args.expert_table = gpu.input(down_table).address(), args.indirect_offset = command + 24;
     args.d = d.address();
-    HADAL_TRY(record<Fp8GroupedGemm>(*recorder, fp8_grouped_gemm_choose, second, args));
+    HADAL_TRY(record<Fp8GroupedGemm>(*recorder, choose_grouped, second, args));
     return recorder->end();
   };
   const Status recorded = record_all();
