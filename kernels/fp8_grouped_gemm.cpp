@@ -98,7 +98,9 @@ Fp8GroupedGemmConfig fp8_grouped_gemm_choose(const Fp8GroupedGemmShape& shape, c
   // By measurement (fp8_grouped_gemm.md): columns amortise the decoding of a. A GPU wants many
   // workgroups at few rows rather than wide ones.
   config.tile_n = config.tile_m > 8 ? 4 : caps.is_cpu ? 8 : config.tile_m > 4 ? 4 : 1;
-  const uint32_t expected = ceil_div(shape.rows, shape.experts ? shape.experts : 1);
+  const uint32_t rows =
+      shape.expected_rows && shape.expected_rows < shape.rows ? shape.expected_rows : shape.rows;
+  const uint32_t expected = ceil_div(rows, shape.experts ? shape.experts : 1);
   const PathChoice choice =
       choose_fp8_path(Fp8Kernel::kGrouped, expected, shape.scales, caps, policy);
   config.rejected = choice.rejected;
