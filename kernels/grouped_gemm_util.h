@@ -37,19 +37,13 @@ inline constexpr uint32_t kGroupedGemmLargestTileM = 16;
   return kGroupedGemmLargestTileM;
 }
 
-// The addresses that both kernels take beside their operands.
-[[nodiscard]] inline Status grouped_gemm_check_lists(std::string_view kernel, DeviceAddress a_rows,
-                                                     DeviceAddress expert_table,
-                                                     DeviceAddress tiles,
-                                                     const Buffer* indirect_buffer,
-                                                     uint64_t indirect_offset) {
+// What a kernel that is dispatched over a tile list takes beside its operands.
+[[nodiscard]] inline Status check_tile_list(std::string_view kernel, DeviceAddress tiles,
+                                            const Buffer* indirect_buffer,
+                                            uint64_t indirect_offset) {
   const auto error = [&](const std::string& text) {
     return Status(Errc::kInvalidArgument, fmt::format("{}: {}", kernel, text));
   };
-  if (a_rows % 4) return error(fmt::format("a_rows must be 4-byte aligned, got {:#x}", a_rows));
-  if (expert_table == 0 || expert_table % 8) {
-    return error(fmt::format("expert_table must be 8-byte aligned, got {:#x}", expert_table));
-  }
   if (tiles == 0 || tiles % 4) {
     return error(fmt::format("tiles must be 4-byte aligned, got {:#x}", tiles));
   }
@@ -62,6 +56,22 @@ inline constexpr uint32_t kGroupedGemmLargestTileM = 16;
                              indirect_buffer->bytes(), indirect_offset));
   }
   return {};
+}
+
+// The same for the grouped GEMMs.
+[[nodiscard]] inline Status grouped_gemm_check_lists(std::string_view kernel, DeviceAddress a_rows,
+                                                     DeviceAddress expert_table,
+                                                     DeviceAddress tiles,
+                                                     const Buffer* indirect_buffer,
+                                                     uint64_t indirect_offset) {
+  const auto error = [&](const std::string& text) {
+    return Status(Errc::kInvalidArgument, fmt::format("{}: {}", kernel, text));
+  };
+  if (a_rows % 4) return error(fmt::format("a_rows must be 4-byte aligned, got {:#x}", a_rows));
+  if (expert_table == 0 || expert_table % 8) {
+    return error(fmt::format("expert_table must be 8-byte aligned, got {:#x}", expert_table));
+  }
+  return check_tile_list(kernel, tiles, indirect_buffer, indirect_offset);
 }
 
 }  // namespace hadal

@@ -2,6 +2,10 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <array>
+
+#include "grouped_gemm_util.h"
 #include "hadal/device.h"
 #include "hadal/recorder.h"
 #include "kernel_util.h"
@@ -71,8 +75,9 @@ Result<Swiglu> Swiglu::create(Device& device, const SwigluConfig& config) {
   return Swiglu(device, pipeline, config);
 }
 
-Status Swiglu::record(Recorder& recorder, const SwigluShape& shape, const SwigluArgs& args) const {
-  HADAL_TRY(swiglu_check(shape, device_->caps()));
+namespace {
+
+Status check_addresses(const SwigluArgs& args) {
   if ((args.gate | args.up | args.y | args.scale) % 4) {
     return {Errc::kInvalidArgument, "swiglu: addresses of floats must be 4-byte aligned"};
   }
@@ -80,33 +85,91 @@ Status Swiglu::record(Recorder& recorder, const SwigluShape& shape, const Swiglu
     return {Errc::kInvalidArgument,
             fmt::format("swiglu: q must be 16-byte aligned, got {:#x}", args.q)};
   }
-  if (shape.rows == 0 || shape.n == 0) return {};
+  return {};
+}
 
-  layout::SwigluPush push{};
+template <class Push>
+Push make_push(const SwigluShape& shape, const SwigluArgs& args, const SwigluConfig& config) {
+  Push push{};
   push.gate = args.gate, push.up = args.up;
   push.y = args.y, push.q = args.q, push.scale = args.scale;
   push.n = shape.n;
   push.gate_stride = shape.gate_stride, push.up_stride = shape.up_stride;
   push.y_stride = shape.y_stride;
   push.q_stride = shape.q_stride, push.scale_stride = shape.scale_stride;
-  push.groups_per_workgroup = config_.groups_per_workgroup;
+  push.groups_per_workgroup = config.groups_per_workgroup;
   push.flags = (shape.write_y ? layout::kSwigluFlagWriteY : 0) |
                (shape.quantize ? layout::kSwigluFlagQuantize : 0) |
                (shape.scale_format == ScaleFormat::kUe8m0 ? layout::kSwigluFlagUe8m0 : 0);
+  return push;
+}
 
+std::array<DeviceRange, 2> reads_of(const SwigluShape& shape, const SwigluArgs& args) {
+  return {{{args.gate, strided_bytes(shape.rows, shape.n, shape.gate_stride, 4)},
+           {args.up, strided_bytes(shape.rows, shape.n, shape.up_stride, 4)}}};
+}
+
+std::array<DeviceRange, 3> writes_of(const SwigluShape& shape, const SwigluArgs& args) {
   const uint32_t groups = ceil_div(shape.n, kFp8BlockElems);
-  const DeviceRange reads[] = {
-      {args.gate, strided_bytes(shape.rows, shape.n, shape.gate_stride, 4)},
-      {args.up, strided_bytes(shape.rows, shape.n, shape.up_stride, 4)}};
-  const DeviceRange writes[] = {
-      {args.y, strided_bytes(shape.rows, shape.write_y ? shape.n : 0, shape.y_stride, 4)},
-      {args.q, strided_bytes(shape.rows, shape.quantize ? shape.n : 0, shape.q_stride, 1)},
-      {args.scale, strided_bytes(shape.rows, shape.quantize ? groups : 0, shape.scale_stride, 4)}};
+  return {{{args.y, strided_bytes(shape.rows, shape.write_y ? shape.n : 0, shape.y_stride, 4)},
+           {args.q, strided_bytes(shape.rows, shape.quantize ? shape.n : 0, shape.q_stride, 1)},
+           {args.scale,
+            strided_bytes(shape.rows, shape.quantize ? groups : 0, shape.scale_stride, 4)}}};
+}
+
+}  // namespace
+
+Status Swiglu::record(Recorder& recorder, const SwigluShape& shape, const SwigluArgs& args) const {
+  HADAL_TRY(swiglu_check(shape, device_->caps()));
+  HADAL_TRY(check_addresses(args));
+  if (shape.rows == 0 || shape.n == 0) return {};
+  const auto push = make_push<layout::SwigluPush>(shape, args, config_);
+  const auto reads = reads_of(shape, args);
+  const auto writes = writes_of(shape, args);
   Recorder::Dispatch dispatch;
   dispatch.pipeline = pipeline_;
   dispatch.label = "swiglu";
   dispatch.push = push_bytes(push);
-  dispatch.groups = {shape.rows, ceil_div(groups, config_.groups_per_workgroup), 1};
+  dispatch.groups = {shape.rows, config_.runs(shape.n), 1};
+  dispatch.reads = reads;
+  dispatch.writes = writes;
+  return recorder.dispatch(dispatch);
+}
+
+Status swiglu_tiles_check(const SwigluShape& shape, const Caps& caps) {
+  SwigluShape any_rows = shape;
+  any_rows.rows = std::min(shape.rows, 1u);
+  return swiglu_check(any_rows, caps);
+}
+
+SwigluTiles::SwigluTiles(const Device& device, const vk::Pipeline* pipeline, SwigluConfig config)
+    : device_(&device), pipeline_(pipeline), config_(config) {}
+
+Result<SwigluTiles> SwigluTiles::create(Device& device, const SwigluConfig& config) {
+  HADAL_ASSIGN(const vk::Pipeline* pipeline,
+               vk::Pipeline::get(device, "swiglu_tiles", config.workgroup_size, {},
+                                 sizeof(layout::SwigluTilesPush)));
+  return SwigluTiles(device, pipeline, config);
+}
+
+Status SwigluTiles::record(Recorder& recorder, const SwigluShape& shape,
+                           const SwigluTilesArgs& args) const {
+  HADAL_TRY(swiglu_tiles_check(shape, device_->caps()));
+  HADAL_TRY(check_addresses(args.operands));
+  if (shape.rows == 0 || shape.n == 0) return {};
+  HADAL_TRY(check_tile_list("swiglu", args.tiles, args.indirect_buffer, args.indirect_offset));
+  auto push = make_push<layout::SwigluTilesPush>(shape, args.operands, config_);
+  push.tiles = args.tiles;
+  const auto operands = reads_of(shape, args.operands);
+  const DeviceRange reads[] = {
+      operands[0], operands[1], {args.tiles, uint64_t{args.max_tiles} * sizeof(MoeTile)}};
+  const auto writes = writes_of(shape, args.operands);
+  Recorder::Dispatch dispatch;
+  dispatch.pipeline = pipeline_;
+  dispatch.label = "swiglu_tiles";
+  dispatch.push = push_bytes(push);
+  dispatch.indirect = {args.indirect_buffer->address() + args.indirect_offset, 12};
+  dispatch.indirect_buffer = args.indirect_buffer;
   dispatch.reads = reads;
   dispatch.writes = writes;
   return recorder.dispatch(dispatch);

@@ -5,9 +5,11 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <functional>
 
 #include "hadal/bf16_gemm.h"
+#include "hadal/moe_tiles.h"
 #include "hadal/recorder.h"
 #include "hadal/reference/bf16_grouped_gemm.h"
 #include "hadal/reference/formats.h"
@@ -123,6 +125,42 @@ TEST_F(Bf16GroupedGemmGpu, MatchesTheReferenceOnRaggedSegments) {
            {{0, 0, 1, 0, 0, 0, 0, 1}, 45, 16}}) {  // fewer rows than experts
     const Problem problem(lengths, n, k, seed++);
     expect_matches_reference(problem, problem.shape);
+  }
+}
+
+// One command buffer for every count of the masked form: rows that are there have the bits of the
+// full groups', the others keep their content.
+TEST_F(Bf16GroupedGemmGpu, OneRecordingServesEveryMaskedRouting) {
+  constexpr uint32_t kExperts = 4, kMMax = 10, kN = 35;
+  const Problem p(std::vector<uint32_t>(kExperts, kMMax), kN, 140, 90);
+  const std::vector<float> full = run(p, p.shape, config_of(p.shape));
+  Bf16GroupedGemmShape shape = p.shape;
+  shape.expected_rows = 12;
+  const Bf16GroupedGemmConfig config = config_of(shape);
+  OnDevice on(p, shape, config);
+  GuardedBuffer& counts = on.gpu.input(std::vector<uint32_t>(kExperts, 0u));
+  MoeTilesShape list = MoeTilesShape::masked_groups(kExperts, kMMax, config.tile_m);
+  list.command_count = 1, list.groups_x[0] = config.column_groups(kN);
+  const auto plan = MoeTiles::create(*device(), moe_tiles_choose(list, device()->caps()));
+  const auto kernel = Bf16GroupedGemm::create(*device(), config);
+  Result<Recorder> recorder = Recorder::create(*device());
+  ASSERT_TRUE(plan.ok() && kernel.ok() && recorder.ok());
+  const MoeTilesArgs plan_args{counts.address(), on.tiles->address(), on.indirect->address()};
+  ASSERT_TRUE(plan->record(*recorder, list, plan_args).ok());
+  recorder->barrier();
+  ASSERT_TRUE(kernel->record(*recorder, shape, on.args).ok());
+  ASSERT_TRUE(recorder->end().ok());
+  for (const auto& routing : {std::vector<uint32_t>{0, 0, 0, 0}, {10, 10, 10, 10}, {3, 0, 10, 1}}) {
+    counts.write(std::as_bytes(std::span(routing)));
+    on.d->write(std::vector<std::byte>(on.d->bytes(), std::byte{0xff}));
+    ASSERT_TRUE(device()->run(*recorder).ok());
+    const std::vector<float> d = on.gpu.values<float>(*on.d);
+    for (size_t i = 0; i < d.size(); ++i) {
+      const size_t row = i / kN;
+      const bool there = row % kMMax < routing[row / kMMax];
+      EXPECT_TRUE(there ? d[i] == full[i] : std::isnan(d[i])) << "row " << row;
+    }
+    EXPECT_TRUE(on.d->guards_intact());
   }
 }
 

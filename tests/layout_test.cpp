@@ -83,6 +83,7 @@ std::vector<ModuleLayout> table() {
           {kBf16GroupedGemmSpecTileM, kBf16GroupedGemmSpecTileN, kBf16GroupedGemmSpecDBf16}),
       entry<RmsNormPush>("rms_norm"),
       entry<SwigluPush>("swiglu"),
+      entry<SwigluTilesPush>("swiglu_tiles"),
       entry<RopePush>("rope"),
       entry<EmbeddingPush>("embedding"),
       entry<MlaCacheWritePush>("mla_cache_write",

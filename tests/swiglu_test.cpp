@@ -8,6 +8,7 @@
 #include <cmath>
 
 #include "hadal/fp8_quantize.h"
+#include "hadal/grouped_gemm.h"
 #include "hadal/reference/fp8_quantize.h"
 #include "hadal/reference/swiglu.h"
 #include "support/compare.h"
@@ -70,6 +71,77 @@ void expect_reference(const Problem& p, const SwigluShape& s, uint32_t workgroup
 }
 
 class SwigluGpu : public GpuTest {};
+
+// The tile list's rows get Swiglu's bits, all others keep their content.
+TEST_F(SwigluGpu, TilesTakeTheirRowsOnly) {
+  for (auto [n, write_y, quantize] : {std::tuple{37u, true, true},
+                                      {300u, true, true},
+                                      {2500u, false, true},
+                                      {129u, true, false}}) {
+    Problem p(23, n, n);
+    p.shape.write_y = write_y, p.shape.quantize = quantize;
+    p.shape.gate_stride += 1, p.shape.y_stride += 2, p.shape.scale_stride += 3;
+    const Outputs all = run(p, p.shape);
+    GpuCase gpu(*device());
+    const SwigluConfig config = swiglu_choose(p.shape, device()->caps());
+    const std::vector<MoeTile> tiles = {{0, 1, 4, 0}, {1, 4, 5, 0}, {3, 9, 9, 0}, {7, 20, 23, 0}};
+    GuardedBuffer& list = gpu.input(tiles);
+    GuardedBuffer& command = gpu.input(std::vector<uint32_t>{config.runs(n), 4, 1});
+    GuardedBuffer& gate = gpu.input_rows(p.gate, n, p.shape.gate_stride);
+    GuardedBuffer& up = gpu.input_rows(p.up, n, p.shape.up_stride);
+    GuardedBuffer& y = gpu.output(uint64_t{23} * p.shape.y_stride * 4);
+    GuardedBuffer& q = gpu.output(uint64_t{23} * p.shape.q_stride);
+    GuardedBuffer& scale = gpu.output(uint64_t{23} * p.shape.scale_stride * 4);
+    const auto kernel = SwigluTiles::create(*device(), config);
+    ASSERT_TRUE(kernel.ok()) << kernel.status().message();
+    const SwigluTilesArgs args{
+        {gate.address(), up.address(), y.address(), q.address(), scale.address()},
+        list.address(),
+        4,
+        &command.buffer(),
+        command.address() - command.buffer().address()};
+    gpu.run([&](Recorder& recorder) { return kernel->record(recorder, p.shape, args); });
+    const uint32_t groups = ceil_div(n, 128);
+    const auto y_rows = gpu.rows<float>(y, 23, write_y ? n : 0, p.shape.y_stride);
+    const auto q_rows = gpu.rows<uint8_t>(q, 23, quantize ? n : 0, p.shape.q_stride);
+    const auto s_rows = gpu.rows<float>(scale, 23, quantize ? groups : 0, p.shape.scale_stride);
+    for (uint32_t row = 0; row < 23; ++row) {
+      const bool in = (row >= 1 && row < 5) || row >= 20;
+      const auto expect = [&](const auto& got, const auto& expected, size_t width, auto untouched) {
+        for (size_t i = row * width; i < (row + 1) * width && i < got.size(); ++i) {
+          EXPECT_TRUE(same_bits(got[i], in ? expected[i] : untouched)) << "row " << row;
+        }
+      };
+      expect(y_rows, all.y, n, NAN);
+      expect(q_rows, all.q, n, uint8_t{0xff});
+      expect(s_rows, all.scale, groups, NAN);
+    }
+  }
+}
+
+TEST_F(SwigluGpu, TilesRefuseWrongLists) {
+  const SwigluShape shape = SwigluShape::packed(3, 5);
+  const auto kernel = SwigluTiles::create(*device(), swiglu_choose(shape, device()->caps()));
+  Result<Recorder> recorder = Recorder::create(*device());
+  ASSERT_TRUE(kernel.ok() && recorder.ok());
+  SwigluTilesArgs args;
+  EXPECT_EQ(kernel->record(*recorder, shape, args).message(),
+            "swiglu: tiles must be 4-byte aligned, got 0x0");
+  args.tiles = 16;
+  EXPECT_EQ(kernel->record(*recorder, shape, args).message(),
+            "swiglu: indirect_buffer must not be null");
+  args.operands.q = 8;
+  EXPECT_EQ(kernel->record(*recorder, shape, args).message(),
+            "swiglu: q must be 16-byte aligned, got 0x8");
+  EXPECT_TRUE(recorder->end().ok());
+}
+
+TEST(SwigluHost, TilesTakeAnyNumberOfRows) {
+  const SwigluShape shape = SwigluShape::packed(1u << 20, 256);
+  EXPECT_FALSE(swiglu_check(shape, minimum_caps()).ok());
+  EXPECT_TRUE(swiglu_tiles_check(shape, minimum_caps()).ok());
+  EXPECT_EQ((SwigluConfig{16, 3}.runs(128 * 7 + 1)), 3u);
+}
 
 TEST_F(SwigluGpu, MatchesTheReferenceOnRaggedSizes) {
   uint32_t seed = 1;

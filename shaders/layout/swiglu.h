@@ -27,6 +27,24 @@ struct SwigluPush {
 };
 HADAL_CHECK_SIZE(SwigluPush, 72);
 
+struct SwigluTilesPush {
+  uint64_t gate;   // as SwigluPush
+  uint64_t up;
+  uint64_t y;
+  uint64_t q;
+  uint64_t scale;
+  uint64_t tiles;  // MoeTile [workgroups in y]
+  uint n;
+  uint gate_stride;
+  uint up_stride;
+  uint y_stride;
+  uint q_stride;
+  uint scale_stride;
+  uint groups_per_workgroup;
+  uint flags;
+};
+HADAL_CHECK_SIZE(SwigluTilesPush, 80);
+
 HADAL_LAYOUT_END
 
 #endif  // HADAL_LAYOUT_SWIGLU_H_

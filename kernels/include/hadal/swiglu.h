@@ -7,6 +7,10 @@
 //   q, scale  e4m3 [rows, n] (q_stride bytes), float [rows, ceil(n/128)] (scale_stride); written
 //             with quantize, bit-equal to fp8_quantize of y
 //
+// SwigluTiles is the same for the rows of a tile list only (grouped_gemm.h), dispatched indirectly
+// with {x = runs(n), y = tiles, z = 1}: what stands behind a grouped GEMM whose operands have more
+// rows than the routing fills, as the masked form's.
+//
 // Requirements: q a multiple of 16, the other addresses multiples of 4; q_stride a multiple of 16
 // bytes; any rows, n >= 0. y may be gate or up itself (same address and stride); otherwise outputs
 // must not overlap inputs. Operands that an option leaves out may be 0.
@@ -14,7 +18,8 @@
 // Values: silu(-inf) and silu(x) for x < -87 are -0, silu(inf) = inf, silu(NaN) = NaN; then the
 // product as IEEE 754 has it.
 //
-// Contract: reads gate and up, writes what the options ask for, and nothing between n and a stride.
+// Contract: reads gate and up (SwigluTiles: of the rows in tiles, and the list), writes what the
+// options ask for, and nothing between n and a stride.
 // No scratch. record() may be called from several threads on different recorders. Determinism: an
 // element's bits depend on its gate and up only. Error bound against exact arithmetic:
 // tests/support/tolerance.h, swiglu_bound.
@@ -61,6 +66,10 @@ struct SwigluArgs {
 struct SwigluConfig {
   uint32_t workgroup_size = 0;        // 4, 8, 16 or 32
   uint32_t groups_per_workgroup = 0;  // groups of 128 channels that one workgroup walks
+  // Workgroups for a row of n channels: x of SwigluTiles' indirect command.
+  [[nodiscard]] uint32_t runs(uint32_t n) const {
+    return ceil_div(ceil_div(n, kFp8BlockElems), groups_per_workgroup);
+  }
   [[nodiscard]] std::string to_string() const;
 };
 
@@ -81,6 +90,32 @@ class Swiglu {
 
  private:
   Swiglu(const Device& device, const vk::Pipeline* pipeline, SwigluConfig config);
+  const Device* device_;
+  const vk::Pipeline* pipeline_;
+  SwigluConfig config_;
+};
+
+struct SwigluTilesArgs {
+  SwigluArgs operands;
+  DeviceAddress tiles = 0;  // MoeTile [max_tiles]
+  uint32_t max_tiles = 0;   // capacity of the list
+  const Buffer* indirect_buffer = nullptr;
+  uint64_t indirect_offset = 0;
+};
+
+// As swiglu_check; any rows.
+[[nodiscard]] Status swiglu_tiles_check(const SwigluShape& shape, const Caps& caps);
+
+class SwigluTiles {
+ public:
+  // As Swiglu, for a configuration of swiglu_choose.
+  [[nodiscard]] static Result<SwigluTiles> create(Device& device, const SwigluConfig& config);
+  // Records one indirect dispatch; shape.rows are those that tiles may name.
+  [[nodiscard]] Status record(Recorder& recorder, const SwigluShape& shape,
+                              const SwigluTilesArgs& args) const;
+
+ private:
+  SwigluTiles(const Device& device, const vk::Pipeline* pipeline, SwigluConfig config);
   const Device* device_;
   const vk::Pipeline* pipeline_;
   SwigluConfig config_;
