@@ -5,17 +5,9 @@
 #include "lib/prelude.glsl"
 #include "layout/swiglu.h"
 #include "lib/row.glsl"
+#include "lib/silu.glsl"
 
 layout(push_constant, scalar) uniform Push { SwigluPush pc; };
-
-// x / (1 + exp(-x)) with the exponential of -|x| only: no overflow, and a divisor in [1, 2]. Below -87
-// the exponential leaves the normal floats: a zero of x's sign, and no inf/inf. NaN stays NaN.
-float silu(float x) {
-  float e = exp(-abs(x));
-  precise float numerator = x < 0.0 ? x * e : x;
-  precise float result = numerator / (1.0 + e);
-  return x < -87.0 ? -0.0 : result;
-}
 
 void main() {
   uint row = gl_WorkGroupID.x, n = pc.n, flags = pc.flags;

@@ -49,6 +49,7 @@ ModuleLayout entry(std::string_view module, std::vector<uint32_t> spec_ids = {})
 std::vector<ModuleLayout> table() {
   return {
       entry<Fp8QuantizePush>("fp8_quantize"),
+      entry<Fp8QuantizePush>("fp8_quantize_vectors"),
       entry<Fp8GemmPush>("fp8_gemm", {kFp8GemmSpecTileM, kFp8GemmSpecTileN, kFp8GemmSpecDBf16}),
       entry<Fp8GroupedGemmPush>(
           "fp8_grouped_gemm",
@@ -59,7 +60,9 @@ std::vector<ModuleLayout> table() {
           "bf16_grouped_gemm",
           {kBf16GroupedGemmSpecTileM, kBf16GroupedGemmSpecTileN, kBf16GroupedGemmSpecDBf16}),
       entry<RmsNormPush>("rms_norm"),
+      entry<RmsNormPush>("rms_norm_vectors"),
       entry<SwigluPush>("swiglu"),
+      entry<SwigluPush>("swiglu_vectors"),
       entry<RopePush>("rope"),
       entry<EmbeddingPush>("embedding"),
       entry<MlaCacheWritePush>("mla_cache_write",
@@ -77,6 +80,7 @@ std::vector<ModuleLayout> table() {
       entry<MoeGatePush>("moe_gate"),
       entry<MoePermutePush>("moe_permute"),
       entry<MoeCombinePush>("moe_combine"),
+      entry<MoeCombinePush>("moe_combine_vectors"),
       entry<SamplePush>("sample"),
   };
 }
