@@ -94,7 +94,7 @@ int main(int argc, char** argv) {
   for (uint32_t tokens : {1u, 16u, 128u, 4096u}) {
     for (uint32_t experts : {16u, 256u, 384u}) bench::plan_case(bench, tokens, experts);
   }
-  for (uint32_t tokens : {1u, 128u}) {
+  for (uint32_t tokens : {1u, 128u, 4096u}) {
     for (uint32_t hidden : {256u, 7168u}) bench::combine_case(bench, tokens, hidden);
   }
   return 0;

@@ -60,7 +60,7 @@ int main(int argc, char** argv) {
   using namespace hadal;
   bench::Options options = bench::parse_options(argc, argv);
   bench::Bench bench("rms_norm", options);
-  for (uint32_t rows : {1u, 16u, 512u}) {
+  for (uint32_t rows : {1u, 16u, 512u, 4096u}) {
     for (uint32_t n : {256u, 1536u, 7168u}) {
       if (options.quick && rows > 16) continue;
       for (bool layer : {false, true}) bench::run_case(bench, rows, n, layer);

@@ -107,8 +107,8 @@ int main(int argc, char** argv) {
   using namespace hadal;
   bench::Options options = bench::parse_options(argc, argv);
   bench::Bench bench("swiglu", options);
-  for (uint32_t rows : {1u, 16u, 512u}) {
-    for (uint32_t n : {256u, 2048u, 18432u}) {
+  for (uint32_t rows : {1u, 16u, 512u, 4096u}) {
+    for (uint32_t n : {256u, 2048u, 7168u, 18432u}) {
       if (options.quick && rows > 16) continue;
       for (bool quantize : {false, true}) bench::run_case(bench, rows, n, quantize);
     }

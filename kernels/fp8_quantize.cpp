@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <utility>
+
 #include "hadal/device.h"
 #include "hadal/recorder.h"
 #include "kernel_util.h"
@@ -21,8 +23,8 @@ Fp8QuantizeShape Fp8QuantizeShape::packed(uint32_t rows, uint32_t k, ScaleFormat
 }
 
 std::string Fp8QuantizeConfig::to_string() const {
-  return fmt::format("fp8_quantize: workgroup {}, {} groups each", workgroup_size,
-                     groups_per_workgroup);
+  return fmt::format("fp8_quantize: workgroup {}, {} groups each{}", workgroup_size,
+                     groups_per_workgroup, row_vectors ? ", vectors" : "");
 }
 
 Status fp8_quantize_check(const Fp8QuantizeShape& s, const Caps& caps) {
@@ -56,7 +58,8 @@ Status fp8_quantize_check(const Fp8QuantizeShape& s, const Caps& caps) {
 }
 
 Fp8QuantizeConfig fp8_quantize_choose(const Fp8QuantizeShape&, const Caps& caps) {
-  return {row_workgroup_size(caps), groups_per_workgroup(caps)};
+  if (row_vectors(caps)) return {caps.subgroup_size, 64, true};
+  return {row_workgroup_size(caps), groups_per_workgroup(caps), false};
 }
 
 Fp8Quantize::Fp8Quantize(const Device& device, const vk::Pipeline* pipeline,
@@ -64,9 +67,10 @@ Fp8Quantize::Fp8Quantize(const Device& device, const vk::Pipeline* pipeline,
     : device_(&device), pipeline_(pipeline), config_(config) {}
 
 Result<Fp8Quantize> Fp8Quantize::create(Device& device, const Fp8QuantizeConfig& config) {
-  HADAL_ASSIGN(const vk::Pipeline* pipeline,
-               vk::Pipeline::get(device, "fp8_quantize", config.workgroup_size, {},
-                                 sizeof(layout::Fp8QuantizePush)));
+  HADAL_ASSIGN(
+      const vk::Pipeline* pipeline,
+      vk::Pipeline::get(device, config.row_vectors ? "fp8_quantize_vectors" : "fp8_quantize",
+                        config.workgroup_size, {}, sizeof(layout::Fp8QuantizePush)));
   return Fp8Quantize(device, pipeline, config);
 }
 
@@ -102,6 +106,7 @@ Status Fp8Quantize::record(Recorder& recorder, const Fp8QuantizeShape& shape,
   dispatch.label = "fp8_quantize";
   dispatch.push = push_bytes(push);
   dispatch.groups = {shape.rows, ceil_div(groups, config_.groups_per_workgroup), 1};
+  if (config_.row_vectors) std::swap(dispatch.groups[0], dispatch.groups[1]);
   dispatch.reads = reads;
   dispatch.writes = writes;
   return recorder.dispatch(dispatch);

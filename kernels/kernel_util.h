@@ -42,6 +42,13 @@ template <class Push>
   return size;
 }
 
+// Whether kernels move rows as vectors (shaders/lib/row_vectors.glsl): where a workgroup can be one
+// subgroup and uniform loads are scalar ones. Such kernels have their rows on y.
+[[nodiscard]] inline bool row_vectors(const Caps& caps) {
+  return caps.is_cpu && caps.scalar_uniforms && caps.subgroup_size >= 4 &&
+         caps.subgroup_size <= 16 && caps.max_workgroup_count[1] >= caps.max_workgroup_count[0];
+}
+
 // Groups of 128 channels that one workgroup of an elementwise row kernel walks: a GPU wants many
 // small workgroups, a CPU driver few of them, each long enough to hide its start.
 [[nodiscard]] inline uint32_t groups_per_workgroup(const Caps& caps) {

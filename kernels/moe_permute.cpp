@@ -128,7 +128,8 @@ MoeCombineShape MoeCombineShape::packed(uint32_t tokens, uint32_t hidden, uint32
 
 std::string MoeCombineConfig::to_string() const {
   return fmt::format("moe_combine: one token x {} columns, {}",
-                     workgroup_size * layout::kMoeCombineColumns, use_fma ? "fma" : "mul+add");
+                     row_vectors ? layout::kFp8Block : workgroup_size * layout::kMoeCombineColumns,
+                     use_fma ? "fma" : "mul+add");
 }
 
 Status moe_combine_check(const MoeCombineShape& s, const Caps& caps) {
@@ -165,6 +166,7 @@ MoeCombineConfig moe_combine_choose(const MoeCombineShape&, const Caps& caps) {
   MoeCombineConfig config;
   config.workgroup_size = column_workgroup_size(caps);
   config.use_fma = caps.use_fma;
+  config.row_vectors = row_vectors(caps);
   return config;
 }
 
@@ -173,10 +175,10 @@ MoeCombine::MoeCombine(const Device& device, const vk::Pipeline* pipeline,
     : device_(&device), pipeline_(pipeline), config_(config) {}
 
 Result<MoeCombine> MoeCombine::create(Device& device, const MoeCombineConfig& config) {
-  HADAL_ASSIGN(
-      const vk::Pipeline* pipeline,
-      vk::Pipeline::get(device, "moe_combine", config.workgroup_size,
-                        {{layout::kSpecUseFma, config.use_fma}}, sizeof(layout::MoeCombinePush)));
+  HADAL_ASSIGN(const vk::Pipeline* pipeline,
+               vk::Pipeline::get(device, config.row_vectors ? "moe_combine_vectors" : "moe_combine",
+                                 config.workgroup_size, {{layout::kSpecUseFma, config.use_fma}},
+                                 sizeof(layout::MoeCombinePush)));
   return MoeCombine(device, pipeline, config);
 }
 
@@ -205,8 +207,9 @@ Status MoeCombine::record(Recorder& recorder, const MoeCombineShape& shape,
   dispatch.pipeline = pipeline_;
   dispatch.label = "moe_combine";
   dispatch.push = push_bytes(push);
-  dispatch.groups = {ceil_div(shape.hidden, config_.workgroup_size * layout::kMoeCombineColumns),
-                     shape.tokens, 1};
+  const uint32_t columns =
+      config_.row_vectors ? layout::kFp8Block : config_.workgroup_size * layout::kMoeCombineColumns;
+  dispatch.groups = {ceil_div(shape.hidden, columns), shape.tokens, 1};
   dispatch.reads = reads;
   dispatch.writes = {&x, 1};
   return recorder.dispatch(dispatch);

@@ -20,7 +20,8 @@ RmsNormShape RmsNormShape::packed(uint32_t rows, uint32_t n) {
 }
 
 std::string RmsNormConfig::to_string() const {
-  return fmt::format("rms_norm: workgroup {}, {}", workgroup_size, use_fma ? "fma" : "mul+add");
+  return fmt::format("rms_norm: workgroup {}, {}{}", workgroup_size, use_fma ? "fma" : "mul+add",
+                     row_vectors ? ", vectors" : "");
 }
 
 Status rms_norm_check(const RmsNormShape& s, const Caps& caps) {
@@ -65,17 +66,17 @@ Status rms_norm_check(const RmsNormShape& s, const Caps& caps) {
 }
 
 RmsNormConfig rms_norm_choose(const RmsNormShape&, const Caps& caps) {
-  return {row_workgroup_size(caps), caps.use_fma};
+  return {row_workgroup_size(caps), caps.use_fma, row_vectors(caps)};
 }
 
 RmsNorm::RmsNorm(const Device& device, const vk::Pipeline* pipeline, RmsNormConfig config)
     : device_(&device), pipeline_(pipeline), config_(config) {}
 
 Result<RmsNorm> RmsNorm::create(Device& device, const RmsNormConfig& config) {
-  HADAL_ASSIGN(
-      const vk::Pipeline* pipeline,
-      vk::Pipeline::get(device, "rms_norm", config.workgroup_size,
-                        {{layout::kSpecUseFma, config.use_fma}}, sizeof(layout::RmsNormPush)));
+  HADAL_ASSIGN(const vk::Pipeline* pipeline,
+               vk::Pipeline::get(device, config.row_vectors ? "rms_norm_vectors" : "rms_norm",
+                                 config.workgroup_size, {{layout::kSpecUseFma, config.use_fma}},
+                                 sizeof(layout::RmsNormPush)));
   return RmsNorm(device, pipeline, config);
 }
 

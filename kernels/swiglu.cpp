@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <utility>
 
 #include "grouped_gemm_util.h"
 #include "hadal/device.h"
@@ -24,7 +25,8 @@ SwigluShape SwigluShape::packed(uint32_t rows, uint32_t n) {
 }
 
 std::string SwigluConfig::to_string() const {
-  return fmt::format("swiglu: workgroup {}, {} groups each", workgroup_size, groups_per_workgroup);
+  return fmt::format("swiglu: workgroup {}, {} groups each{}", workgroup_size, groups_per_workgroup,
+                     row_vectors ? ", vectors" : "");
 }
 
 Status swiglu_check(const SwigluShape& s, const Caps& caps) {
@@ -62,16 +64,17 @@ Status swiglu_check(const SwigluShape& s, const Caps& caps) {
 }
 
 SwigluConfig swiglu_choose(const SwigluShape&, const Caps& caps) {
-  return {row_workgroup_size(caps), groups_per_workgroup(caps)};
+  if (row_vectors(caps)) return {caps.subgroup_size, caps.subgroup_size, true};
+  return {row_workgroup_size(caps), groups_per_workgroup(caps), false};
 }
 
 Swiglu::Swiglu(const Device& device, const vk::Pipeline* pipeline, SwigluConfig config)
     : device_(&device), pipeline_(pipeline), config_(config) {}
 
 Result<Swiglu> Swiglu::create(Device& device, const SwigluConfig& config) {
-  HADAL_ASSIGN(
-      const vk::Pipeline* pipeline,
-      vk::Pipeline::get(device, "swiglu", config.workgroup_size, {}, sizeof(layout::SwigluPush)));
+  HADAL_ASSIGN(const vk::Pipeline* pipeline,
+               vk::Pipeline::get(device, config.row_vectors ? "swiglu_vectors" : "swiglu",
+                                 config.workgroup_size, {}, sizeof(layout::SwigluPush)));
   return Swiglu(device, pipeline, config);
 }
 
@@ -131,6 +134,7 @@ Status Swiglu::record(Recorder& recorder, const SwigluShape& shape, const Swiglu
   dispatch.label = "swiglu";
   dispatch.push = push_bytes(push);
   dispatch.groups = {shape.rows, config_.runs(shape.n), 1};
+  if (config_.row_vectors) std::swap(dispatch.groups[0], dispatch.groups[1]);
   dispatch.reads = reads;
   dispatch.writes = writes;
   return recorder.dispatch(dispatch);

@@ -27,7 +27,7 @@ float ulps(float x, int steps) {
 reference::QuantizedRows run(const std::vector<float>& x, const Fp8QuantizeShape& s,
                              uint32_t workgroup_size = 0) {
   Fp8QuantizeConfig config = fp8_quantize_choose(s, device()->caps());
-  if (workgroup_size) config.workgroup_size = workgroup_size;
+  if (workgroup_size) config.workgroup_size = workgroup_size, config.row_vectors = false;
   GpuCase gpu(*device());
   const uint32_t groups = ceil_div(s.k, 128);
   GuardedBuffer& in = gpu.input_rows(x, s.k, s.x_stride);

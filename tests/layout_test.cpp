@@ -57,6 +57,8 @@ std::vector<ModuleLayout> table() {
                          {kFp8GemmSpecTileM, kFp8GemmSpecTileN, kFp8GemmSpecDBf16,
                           kFp8GemmSpecAScaleE8m0, kFp8GemmSpecBScaleE8m0, kFp8GemmSpecBScaleShift,
                           kFp8GemmSpecStepK, kFp8GemmSpecRowGroup}),
+      entry<Fp8QuantizePush>("fp8_quantize_vectors"),
+      entry<Fp8GemmPush>("fp8_gemm", {kFp8GemmSpecTileM, kFp8GemmSpecTileN, kFp8GemmSpecDBf16}),
       entry<Fp8GroupedGemmPush>(
           "fp8_grouped_gemm_scalar",
           {kFp8GroupedGemmSpecTileM, kFp8GroupedGemmSpecTileN, kFp8GroupedGemmSpecDBf16,
@@ -82,8 +84,10 @@ std::vector<ModuleLayout> table() {
           "bf16_grouped_gemm",
           {kBf16GroupedGemmSpecTileM, kBf16GroupedGemmSpecTileN, kBf16GroupedGemmSpecDBf16}),
       entry<RmsNormPush>("rms_norm"),
+      entry<RmsNormPush>("rms_norm_vectors"),
       entry<SwigluPush>("swiglu"),
       entry<SwigluTilesPush>("swiglu_tiles"),
+      entry<SwigluPush>("swiglu_vectors"),
       entry<RopePush>("rope"),
       entry<EmbeddingPush>("embedding"),
       entry<MlaCacheWritePush>("mla_cache_write",
@@ -102,6 +106,7 @@ std::vector<ModuleLayout> table() {
       entry<MoePermutePush>("moe_permute"),
       entry<MoeTilesPush>("moe_tiles"),
       entry<MoeCombinePush>("moe_combine"),
+      entry<MoeCombinePush>("moe_combine_vectors"),
       entry<SamplePush>("sample"),
   };
 }

@@ -44,7 +44,7 @@ Outputs run(const Problem& p, const SwigluShape& s, uint32_t workgroup_size = 0)
   GuardedBuffer& q = gpu.output(uint64_t{s.rows} * s.q_stride);
   GuardedBuffer& scale = gpu.output(uint64_t{s.rows} * s.scale_stride * 4);
   SwigluConfig config = swiglu_choose(s, device()->caps());
-  if (workgroup_size) config.workgroup_size = workgroup_size;
+  if (workgroup_size) config.workgroup_size = workgroup_size, config.row_vectors = false;
   const auto kernel = Swiglu::create(*device(), config);
   EXPECT_TRUE(kernel.ok()) << kernel.status().message();
   const SwigluArgs args{gate.address(), up.address(), s.write_y ? y.address() : 0,

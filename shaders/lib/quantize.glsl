@@ -50,31 +50,34 @@ float fp8_reciprocal(float s) {
   return r;
 }
 
-// amax_bits: the largest |x| of the group, as bits (above 0x7f800000 when there is a NaN).
+// amax_bits: the largest |x| of the group, as bits (above 0x7f800000 when there is a NaN). Without
+// branches, which cost a CPU driver more than both results.
 Fp8Scale fp8_scale(uint amax_bits, bool ue8m0) {
-  if (amax_bits >= 0x7f800000u) return Fp8Scale(uintBitsToFloat(0x7fc00000u), 0.0, 0u);
   uint bits = max(amax_bits, 0x38d1b717u);  // 1e-4
-  if (ue8m0) {
-    // amax = m * 2^E: the smallest 2^e >= amax/448 = amax/(1.75 * 2^8) has e = E - 8 + (m > 1.75).
-    uint e = (bits >> 23) - 8 + ((bits & 0x7fffffu) > 0x600000u ? 1 : 0);
-    return Fp8Scale(uintBitsToFloat(e << 23), uintBitsToFloat((254 - e) << 23), ~0u);
-  }
+  // amax = m * 2^E: the smallest 2^e >= amax/448 = amax/(1.75 * 2^8) has e = E - 8 + (m > 1.75).
+  uint e = (bits >> 23) - 8 + uint((bits & 0x7fffffu) > 0x600000u);
+  float power = uintBitsToFloat(e << 23), inverse_power = uintBitsToFloat((254 - e) << 23);
   precise float s = uintBitsToFloat(bits) * uintBitsToFloat(0x3b124925u);  // nearest to 1/448
-  return Fp8Scale(s, fp8_reciprocal(s), ~0u);
+  float inverse = fp8_reciprocal(s);
+  bool finite = amax_bits < 0x7f800000u;
+  float nan = uintBitsToFloat(0x7fc00000u);
+  return Fp8Scale(mix(nan, ue8m0 ? power : s, finite), mix(0.0, ue8m0 ? inverse_power : inverse, finite),
+                  finite ? ~0u : 0u);
 }
 
-// Code of x * inverse: nearest, ties to even, at most 448; the sign is x's own.
+// Code of x * inverse: nearest, ties to even; the sign is x's own. |x| is at most the group's largest,
+// so that the product is below 464 and the code at most 448's (fp8_scale; NaN has its mask). Adding 2^(e+20), whose
+// last place is that of the code, rounds p as a float is rounded; e is p's exponent, but at least -6,
+// where codes become subnormal.
 uint fp8_encode(float x, float inverse) {
   uint x_bits = floatBitsToUint(x);
   precise float p = uintBitsToFloat(x_bits & 0x7fffffffu) * inverse;
-  uint bits = floatBitsToUint(p);
-  // 2^(e-127) * 1.f to units of the code's last place: 2^(e-130), but never below 2^-9 (e = 121).
-  uint e = bits >> 23;
-  uint shift = min(20 + (e < 121 ? 121 - e : 0), 25);
-  uint m = (bits & 0x7fffffu) | 0x800000u;
-  uint units = (m + (1u << (shift - 1)) - 1 + ((m >> shift) & 1u)) >> shift;
-  uint code = (max(e, 121) - 121) * 8 + units;
-  return min(code, 0x7eu) | ((x_bits >> 24) & 0x80u);
+  uint e = max(floatBitsToUint(p) & 0x7f800000u, 121u << 23);
+  uint unit = e + (20u << 23);
+  precise float rounded = p + uintBitsToFloat(unit);
+  // Units of the last place (8 to 16, or fewer at e = -6), and 8 codes per exponent above -6.
+  uint code = floatBitsToUint(rounded) - unit + (e >> 20) - 121 * 8;
+  return code | ((x_bits >> 24) & 0x80u);
 }
 
 // Value of a code (neither NaN): exact.

@@ -60,6 +60,7 @@ struct Fp8QuantizeArgs {
 struct Fp8QuantizeConfig {
   uint32_t workgroup_size = 0;        // 4, 8, 16 or 32
   uint32_t groups_per_workgroup = 0;  // groups of 128 channels that one workgroup walks
+  bool row_vectors = false;           // the form for CPU drivers with Caps::scalar_uniforms
   [[nodiscard]] std::string to_string() const;
 };
 

@@ -104,6 +104,7 @@ struct MoeCombineArgs {
 struct MoeCombineConfig {
   uint32_t workgroup_size = 0;
   bool use_fma = false;
+  bool row_vectors = false;  // the form for CPU drivers with Caps::scalar_uniforms
   [[nodiscard]] std::string to_string() const;
 };
 

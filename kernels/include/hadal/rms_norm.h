@@ -67,6 +67,7 @@ struct RmsNormArgs {
 struct RmsNormConfig {
   uint32_t workgroup_size = 0;  // 4, 8, 16 or 32
   bool use_fma = false;
+  bool row_vectors = false;  // the form for CPU drivers with Caps::scalar_uniforms
   [[nodiscard]] std::string to_string() const;
 };
 

@@ -66,6 +66,7 @@ struct SwigluArgs {
 struct SwigluConfig {
   uint32_t workgroup_size = 0;        // 4, 8, 16 or 32
   uint32_t groups_per_workgroup = 0;  // groups of 128 channels that one workgroup walks
+  bool row_vectors = false;           // the form for CPU drivers with Caps::scalar_uniforms
   // Workgroups for a row of n channels: x of SwigluTiles' indirect command.
   [[nodiscard]] uint32_t runs(uint32_t n) const {
     return ceil_div(ceil_div(n, kFp8BlockElems), groups_per_workgroup);
