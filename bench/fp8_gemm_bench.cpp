@@ -1,11 +1,6 @@
 // Speed of fp8_gemm at DeepSeek-V3's shapes. FLOP = 2*m*n*k; bytes = a, b, scales and d once each.
 #include "hadal/fp8_gemm.h"
 
-#include <fmt/format.h>
-
-#include <array>
-#include <cmath>
-
 #include "hadal/reference/fp8_gemm.h"
 #include "support/bench.h"
 #include "support/shapes.h"
@@ -14,52 +9,42 @@
 namespace hadal::bench {
 namespace {
 
-// Compares a sample of rows and columns (always the last ones) with the reference.
-bool check_sample(Bench& bench, const Fp8GemmShape& s, const Buffer& a, const Buffer& a_scale,
-                  const Buffer& b, const Buffer& b_scale, const Buffer& d) {
-  const auto codes_of = [&](const Buffer& buffer, uint64_t count) {
-    std::vector<uint8_t> codes(count);
-    require(bench.device().download(buffer, 0, std::as_writable_bytes(std::span(codes))));
-    return codes;
-  };
-  const std::vector<uint8_t> b8 = codes_of(b, uint64_t{s.n} * s.b_stride);
-  const std::vector<uint8_t> a8 = codes_of(a, uint64_t{s.m} * s.a_stride);
-  const std::vector<float> sa = bench.read_floats(a_scale, uint64_t{s.m} * s.a_scale_stride);
-  const std::vector<float> sb =
-      bench.read_floats(b_scale, uint64_t{ceil_div(s.n, 128)} * s.b_scale_stride);
-  const std::vector<float> result = bench.read_floats(d, uint64_t{s.m} * s.d_stride);
-  for (uint32_t row : {0u, s.m / 2, s.m - 1}) {
-    for (uint32_t column : {0u, s.n / 3, s.n - 1}) {
-      Fp8GemmShape one = s;
-      one.m = one.n = 1;
-      const auto r = reference::fp8_gemm(
-          one, {&a8[size_t(row) * one.a_stride], &sa[size_t(row) * s.a_scale_stride],
-                &b8[size_t(column) * s.b_stride], &sb[size_t(column / 128) * s.b_scale_stride]});
-      const double error = std::fabs(result[size_t(row) * s.d_stride + column] - r.value[0]);
-      if (!(error <= test::fp8_gemm_bound(s.k, r.value[0], r.magnitude[0]))) return false;
+// A sample of rows and columns, always the first and the last ones.
+Check check_sample(Bench& bench, const Fp8GemmShape& s, const Buffer& a, const Buffer& a_scale,
+                   const Buffer& b, const Buffer& b_scale, const Buffer& d) {
+  Check check;
+  Fp8GemmShape one = s;
+  one.m = one.n = 1;
+  for (uint32_t row : sample_of(s.m, 6)) {
+    const auto a8 = bench.read<uint8_t>(a, uint64_t{row} * s.a_stride, s.a_stride);
+    const auto sa = bench.read<float>(a_scale, uint64_t{row} * s.a_scale_stride, s.a_scale_stride);
+    const auto d_row = bench.read<float>(d, uint64_t{row} * s.d_stride, s.n);
+    for (uint32_t column : sample_of(s.n, 24, row)) {
+      const auto b8 = bench.read<uint8_t>(b, uint64_t{column} * s.b_stride, s.b_stride);
+      const auto sb =
+          bench.read<float>(b_scale, uint64_t{column / 128} * s.b_scale_stride, s.b_scale_stride);
+      const auto r = reference::fp8_gemm(one, {a8.data(), sa.data(), b8.data(), sb.data()});
+      check.add(d_row[column], r.value[0], test::fp8_gemm_bound(s.k, r.value[0], r.magnitude[0]));
     }
   }
-  return true;
+  return check;
 }
 
-void run_case(Bench& bench, test::GemmSize size) {
-  const Fp8GemmShape s = Fp8GemmShape::packed(size.m, size.n, size.k);
-  const Fp8GemmConfig config = fp8_gemm_choose(s, bench.device().caps());
-  const std::string name = fmt::format("fp8_gemm m={} n={} k={} tile {}x{}", s.m, s.n, s.k,
-                                       config.tile_m, config.tile_n);
-  if (!bench.selected(name)) return;
-  const Buffer a = bench.e4m3(uint64_t{s.m} * s.a_stride);
-  const Buffer b = bench.e4m3(uint64_t{s.n} * s.b_stride);
-  const Buffer a_scale = bench.floats(uint64_t{s.m} * s.a_scale_stride, 0.5f, 1.0f);
-  const Buffer b_scale = bench.floats(uint64_t{ceil_div(s.n, 128)} * s.b_scale_stride, 0.5f, 1.0f);
-  const Buffer d = bench.buffer(uint64_t{s.m} * s.d_stride * 4);
+void run_case(Bench& bench, uint32_t m, uint32_t n, uint32_t k) {
+  const Fp8GemmShape s = Fp8GemmShape::packed(m, n, k);
+  require(fp8_gemm_check(s, bench.caps()));
+  const Fp8GemmConfig config = fp8_gemm_choose(s, bench.caps());
+  const Buffer a = bench.e4m3(uint64_t{m} * s.a_stride);
+  const Buffer b = bench.e4m3(uint64_t{n} * s.b_stride);
+  const Buffer a_scale = bench.floats(uint64_t{m} * s.a_scale_stride, 0.5f, 1.0f);
+  const Buffer b_scale = bench.floats(uint64_t{ceil_div(n, 128)} * s.b_scale_stride, 0.5f, 1.0f);
+  const Buffer d = bench.buffer(uint64_t{m} * s.d_stride * 4);
   const Fp8Gemm kernel = require(Fp8Gemm::create(bench.device(), config));
   const Fp8GemmArgs args{a.address(), a_scale.address(), b.address(), b_scale.address(),
                          d.address()};
-  const double a_bytes = double(s.m) * s.k;
   bench.time(
-      {name, 2.0 * s.m * s.n * s.k,
-       a_bytes + double(s.n) * s.k + 4.0 * s.m * s.n + 4.0 * s.m * s.a_scale_stride},
+      {path_of(config.to_string()), 2.0 * m * n * k,
+       double(m) * k + double(n) * k + 4.0 * m * n + 4.0 * m * s.a_scale_stride},
       [&](Recorder& recorder) { return kernel.record(recorder, s, args); },
       [&] { return check_sample(bench, s, a, a_scale, b, b_scale, d); });
 }
@@ -69,17 +54,17 @@ void run_case(Bench& bench, test::GemmSize size) {
 
 int main(int argc, char** argv) {
   using namespace hadal;
-  bench::Options options = bench::parse_options(argc, argv);
-  bench::Bench bench("fp8_gemm", options);
-  // A small model's projections (examples/models/fables), decode and a prefill chunk.
-  for (uint32_t m : {1u, 490u}) {
-    for (auto [n, k] : {std::array{192u, 256u}, {256u, 768u}}) bench::run_case(bench, {m, n, k});
-  }
-  for (uint32_t m : {1u, 16u, 128u}) {
+  bench::Bench bench("fp8_gemm", argc, argv);
+  for (uint32_t m : {1u, 8u, 16u, 64u, 128u, 512u}) {
     for (test::GemmSize size : test::v3_linear_sizes()) {
-      if (options.quick && size.n != 576) continue;
-      bench::run_case(bench, {m, size.n, size.k});
+      if (bench.options().quick && (size.n != 576 || m > 128)) continue;
+      bench.add({{"m", m}, {"n", size.n}, {"k", size.k}});
     }
   }
-  return 0;
+  // A small model's projections (examples/models/fables), decode and a prefill chunk.
+  for (uint32_t m : {1u, 490u}) {
+    bench.add({{"m", m}, {"n", 192}, {"k", 256}});
+    bench.add({{"m", m}, {"n", 256}, {"k", 768}});
+  }
+  return bench.run([&](const bench::Shape& s) { bench::run_case(bench, s["m"], s["n"], s["k"]); });
 }
