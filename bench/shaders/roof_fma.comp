@@ -1,7 +1,7 @@
 #version 460
 #extension GL_GOOGLE_include_directive : require
 // roof_fma: the multiply-add peak. One invocation = 12 independent chains (two 4-cycle units need 8; 12
-// and the two uniform operands fit 16 registers), iterations * 64 long.
+// and the two uniform operands fit 16 registers), iterations * 32 long.
 #include "../../shaders/lib/prelude.glsl"
 
 layout(push_constant, scalar) uniform Push {
@@ -14,7 +14,7 @@ void main() {
   float chain[12];
   [[unroll]] for (uint i = 0; i < 12; i++) chain[i] = float(gl_LocalInvocationID.x + i);
   [[dont_unroll]] for (uint n = 0; n < pc.iterations; n++) {
-    [[unroll]] for (uint step = 0; step < 64; step++) {
+    [[unroll]] for (uint step = 0; step < 32; step++) {
       [[unroll]] for (uint i = 0; i < 12; i++) chain[i] = mac(chain[i], pc.factor, pc.addend);
     }
   }

@@ -110,7 +110,7 @@ double measure_fma(Device& device, bool use_fma) {
           return recorder.dispatch(dispatch);
         },
         true, 5);
-    flop_per_s = 2.0 * 12 * 64 * iterations * workgroup * groups / seconds;
+    flop_per_s = 2.0 * 12 * 32 * iterations * workgroup * groups / seconds;
     if (seconds > 5e-3) break;
   }
   return flop_per_s;
