@@ -24,6 +24,26 @@ function(hadal_add_shader name source)
   set_property(GLOBAL APPEND PROPERTY HADAL_SHADER_INCLUDES "${inc}")
 endfunction()
 
+# hadal_glslc_accepts(NAME OUT_VAR): whether glslc compiles, and spirv-val takes, feature_tests/NAME.comp. Modules
+# of newer extensions are added only then; without one the library says kUnsupported, and choose() says why.
+function(hadal_glslc_accepts name out_var)
+  set(source "${PROJECT_SOURCE_DIR}/cmake/feature_tests/${name}.comp")
+  set(spv "${CMAKE_CURRENT_BINARY_DIR}/feature_${name}.spv")
+  set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS "${source}")
+  execute_process(COMMAND "${HADAL_GLSLC}" --target-env=vulkan1.2 -Werror -O -o "${spv}" "${source}"
+                  RESULT_VARIABLE failed OUTPUT_QUIET ERROR_QUIET)
+  if(NOT failed)
+    execute_process(COMMAND "${HADAL_SPIRV_VAL}" --target-env vulkan1.2 "${spv}"
+                    RESULT_VARIABLE failed OUTPUT_QUIET ERROR_QUIET)
+  endif()
+  if(failed)
+    set(${out_var} OFF PARENT_SCOPE)
+    message(STATUS "Shaders of ${name} are left out: ${HADAL_GLSLC} does not compile cmake/feature_tests/${name}.comp")
+  else()
+    set(${out_var} ON PARENT_SCOPE)
+  endif()
+endfunction()
+
 # Writes embedded_modules.cpp for all modules added so far; OUT_VAR gets its path.
 function(hadal_embed_shaders out_var)
   get_property(modules GLOBAL PROPERTY HADAL_SHADER_MODULES)

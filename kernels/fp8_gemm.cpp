@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include "fp8_gemm_paths.h"
 #include "hadal/device.h"
 #include "hadal/recorder.h"
 #include "kernel_util.h"
@@ -28,7 +29,13 @@ std::string Fp8GemmConfig::to_string() const {
   std::string text = fmt::format(
       "fp8_gemm: portable, tile {}x{}, workgroup {}, d {}, {}", tile_m, tile_n * workgroup_size,
       workgroup_size, d_type == ElementType::kF32 ? "f32" : "bf16", use_fma ? "fma" : "mul+add");
-  if (!rejected.empty()) text.append("; not ").append(rejected);
+  if (path != GemmPath::kPortable) {
+    text = fmt::format("fp8_gemm: {}, {}, d {}", gemm_path_name(path), hadal::to_string(gpu_tile),
+                       d_type == ElementType::kF32 ? "f32" : "bf16");
+  }
+  for (const GemmRejection& r : rejected) {
+    if (!r.format.empty()) text.append("; not ").append(r.to_string());
+  }
   return text;
 }
 
@@ -67,7 +74,8 @@ Status fp8_gemm_check(const Fp8GemmShape& s, const Caps& caps) {
   return {};
 }
 
-Fp8GemmConfig fp8_gemm_choose(const Fp8GemmShape& shape, const Caps& caps) {
+Fp8GemmConfig fp8_gemm_choose(const Fp8GemmShape& shape, const Caps& caps,
+                              const GemmPolicy& policy) {
   Fp8GemmConfig config;
   config.d_type = shape.d_type;
   config.use_fma = caps.use_fma;
@@ -76,7 +84,13 @@ Fp8GemmConfig fp8_gemm_choose(const Fp8GemmShape& shape, const Caps& caps) {
   // wants many workgroups at small m rather than wide ones.
   config.tile_m = shape.m <= 1 ? 1 : shape.m <= 4 ? 4 : shape.m <= 8 ? 8 : kLargestTileM;
   config.tile_n = config.tile_m <= 4 ? (caps.is_cpu ? 8 : 1) : 4;
-  config.rejected = coopmat_rejection(caps);
+  const PathChoice choice = choose_fp8_path(Fp8Kernel::kDense, shape.m, caps, policy);
+  config.rejected = choice.rejected;
+  if (choice.path != GemmPath::kPortable) {
+    config.path = choice.path, config.gpu_tile = choice.tile;
+    config.tile_m = choice.tile.tile_m, config.tile_n = choice.tile.tile_n;
+    config.workgroup_size = choice.tile.workgroup_size;
+  }
   return config;
 }
 
@@ -84,6 +98,13 @@ Fp8Gemm::Fp8Gemm(const Device& device, const vk::Pipeline* pipeline, Fp8GemmConf
     : device_(&device), pipeline_(pipeline), config_(std::move(config)) {}
 
 Result<Fp8Gemm> Fp8Gemm::create(Device& device, const Fp8GemmConfig& config) {
+  if (config.path != GemmPath::kPortable) {
+    HADAL_ASSIGN(const vk::Pipeline* tiled,
+                 fp8_path_pipeline(device, Fp8Kernel::kDense, config.path, config.gpu_tile,
+                                   config.d_type == ElementType::kBf16, config.use_fma,
+                                   sizeof(layout::Fp8GemmPush)));
+    return Fp8Gemm(device, tiled, config);
+  }
   HADAL_ASSIGN(const vk::Pipeline* pipeline,
                vk::Pipeline::get(device, "fp8_gemm", config.workgroup_size,
                                  {{layout::kSpecUseFma, config.use_fma},
@@ -132,8 +153,8 @@ Status Fp8Gemm::record(Recorder& recorder, const Fp8GemmShape& shape,
   dispatch.pipeline = pipeline_;
   dispatch.label = "fp8_gemm";
   dispatch.push = push_bytes(push);
-  dispatch.groups = {ceil_div(shape.n, config_.tile_n * config_.workgroup_size),
-                     ceil_div(shape.m, config_.tile_m), 1};
+  dispatch.groups = {ceil_div(shape.n, config_.group_columns()), ceil_div(shape.m, config_.tile_m),
+                     1};
   dispatch.reads = reads;
   dispatch.writes = {&d, 1};
   return recorder.dispatch(dispatch);

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include "fp8_gemm_paths.h"
 #include "grouped_gemm_util.h"
 #include "hadal/device.h"
 #include "hadal/recorder.h"
@@ -27,7 +28,13 @@ std::string Fp8GroupedGemmConfig::to_string() const {
       fmt::format("fp8_grouped_gemm: portable, tile {}x{}, workgroup {}, d {}, {}", tile_m,
                   tile_n * workgroup_size, workgroup_size,
                   d_type == ElementType::kF32 ? "f32" : "bf16", use_fma ? "fma" : "mul+add");
-  if (!rejected.empty()) text.append("; not ").append(rejected);
+  if (path != GemmPath::kPortable) {
+    text = fmt::format("fp8_grouped_gemm: {}, {}, d {}", gemm_path_name(path),
+                       hadal::to_string(gpu_tile), d_type == ElementType::kF32 ? "f32" : "bf16");
+  }
+  for (const GemmRejection& r : rejected) {
+    if (!r.format.empty()) text.append("; not ").append(r.to_string());
+  }
   return text;
 }
 
@@ -75,7 +82,8 @@ Status fp8_grouped_gemm_check(const Fp8GroupedGemmShape& s, const Caps& caps) {
   return {};
 }
 
-Fp8GroupedGemmConfig fp8_grouped_gemm_choose(const Fp8GroupedGemmShape& shape, const Caps& caps) {
+Fp8GroupedGemmConfig fp8_grouped_gemm_choose(const Fp8GroupedGemmShape& shape, const Caps& caps,
+                                             const GemmPolicy& policy) {
   Fp8GroupedGemmConfig config;
   config.d_type = shape.d_type;
   config.use_fma = caps.use_fma;
@@ -84,7 +92,14 @@ Fp8GroupedGemmConfig fp8_grouped_gemm_choose(const Fp8GroupedGemmShape& shape, c
   // By measurement (fp8_grouped_gemm.md): columns amortise the decoding of a. A GPU wants many
   // workgroups at few rows rather than wide ones.
   config.tile_n = config.tile_m > 8 ? 4 : caps.is_cpu ? 8 : config.tile_m > 4 ? 4 : 1;
-  config.rejected = coopmat_rejection(caps);
+  const uint32_t expected = ceil_div(shape.rows, shape.experts ? shape.experts : 1);
+  const PathChoice choice = choose_fp8_path(Fp8Kernel::kGrouped, expected, caps, policy);
+  config.rejected = choice.rejected;
+  if (choice.path != GemmPath::kPortable) {
+    config.path = choice.path, config.gpu_tile = choice.tile;
+    config.tile_m = choice.tile.tile_m, config.tile_n = choice.tile.tile_n;
+    config.workgroup_size = choice.tile.workgroup_size;
+  }
   return config;
 }
 
@@ -93,6 +108,13 @@ Fp8GroupedGemm::Fp8GroupedGemm(const Device& device, const vk::Pipeline* pipelin
     : device_(&device), pipeline_(pipeline), config_(std::move(config)) {}
 
 Result<Fp8GroupedGemm> Fp8GroupedGemm::create(Device& device, const Fp8GroupedGemmConfig& config) {
+  if (config.path != GemmPath::kPortable) {
+    HADAL_ASSIGN(const vk::Pipeline* tiled,
+                 fp8_path_pipeline(device, Fp8Kernel::kGrouped, config.path, config.gpu_tile,
+                                   config.d_type == ElementType::kBf16, config.use_fma,
+                                   sizeof(layout::Fp8GroupedGemmPush)));
+    return Fp8GroupedGemm(device, tiled, config);
+  }
   HADAL_ASSIGN(
       const vk::Pipeline* pipeline,
       vk::Pipeline::get(device, "fp8_grouped_gemm", config.workgroup_size,

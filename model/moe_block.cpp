@@ -116,7 +116,8 @@ Status MoeBlock::grouped(Recorder& recorder, const ExpertWeights& w, const Activ
     shape.a_stride = act.q.stride, shape.a_scale_stride = act.scale.stride;
     shape.d_stride = d.stride;
     return ops.record<Fp8GroupedGemm>(
-        recorder, fp8_grouped_gemm_choose, shape,
+        recorder, [](const auto& s, const Caps& caps) { return fp8_grouped_gemm_choose(s, caps); },
+        shape,
         Fp8GroupedGemmArgs{act.q.address, act.scale.address, a_rows, w.table, work.tiles,
                            &work.buffer, indirect_offset, d.address});
   }

@@ -23,7 +23,7 @@ Status Ops::linear(Recorder& recorder, const LinearWeight& w, const Activation& 
     shape.d_stride = d.stride;
     shape.accumulate = accumulate;
     return record<Fp8Gemm>(
-        recorder, fp8_gemm_choose, shape,
+        recorder, [](const auto& s, const Caps& caps) { return fp8_gemm_choose(s, caps); }, shape,
         Fp8GemmArgs{act.q.address, act.scale.address, w.b, w.b_scale, d.address});
   }
   Bf16GemmShape shape;

@@ -39,8 +39,8 @@ Status from(const char* fields, const Status& refusal) {
 // choice made for every smaller number of rows.
 Status check_linear(uint32_t m, uint32_t n, uint32_t k, const Caps& caps) {
   const uint64_t limit = caps.max_workgroup_count[0];
-  const auto fits = [&](const char* name, const auto& c) -> Status {
-    const uint64_t most = uint64_t{c.tile_n} * c.workgroup_size * limit;
+  const auto fits = [&](const char* name, uint64_t group_columns) -> Status {
+    const uint64_t most = group_columns * limit;
     if (n <= most) return {};
     return {Errc::kInvalidArgument, fmt::format("{}: n must be at most {}, got {}", name, most, n)};
   };
@@ -49,8 +49,9 @@ Status check_linear(uint32_t m, uint32_t n, uint32_t k, const Caps& caps) {
     const Bf16GemmShape bf16 = Bf16GemmShape::packed(rows, n, k);
     HADAL_TRY(fp8_gemm_check(fp8, caps));
     HADAL_TRY(bf16_gemm_check(bf16, caps));
-    HADAL_TRY(fits("fp8_gemm", fp8_gemm_choose(fp8, caps)));
-    HADAL_TRY(fits("bf16_gemm", bf16_gemm_choose(bf16, caps)));
+    HADAL_TRY(fits("fp8_gemm", fp8_gemm_choose(fp8, caps).group_columns()));
+    const Bf16GemmConfig config = bf16_gemm_choose(bf16, caps);
+    HADAL_TRY(fits("bf16_gemm", uint64_t{config.tile_n} * config.workgroup_size));
   }
   return {};
 }

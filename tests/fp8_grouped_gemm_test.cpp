@@ -300,7 +300,8 @@ TEST(Fp8GroupedGemmHost, RefusesEveryBrokenRuleByName) {
 }
 
 TEST(Fp8GroupedGemmHost, TheTileFollowsTheRowsPerExpert) {
-  const Caps caps = minimum_caps();
+  Caps caps = minimum_caps();
+  caps.is_cpu = true;  // takes the portable path
   const auto tile_m = [&](uint32_t rows, uint32_t experts) {
     return fp8_grouped_gemm_choose(Fp8GroupedGemmShape::packed(rows, experts, 64, 64), caps).tile_m;
   };

@@ -5,6 +5,7 @@
 #include <string_view>
 
 #include "instance.h"
+#include "optional_features.h"
 #include "quirks.h"
 
 namespace hadal {
@@ -49,11 +50,6 @@ struct Features {
   VkPhysicalDeviceVulkan12Features v12{};
 };
 
-bool has_extension(const std::vector<VkExtensionProperties>& extensions, std::string_view name) {
-  return std::any_of(extensions.begin(), extensions.end(),
-                     [&](const auto& e) { return name == e.extensionName; });
-}
-
 void fill_identity_and_limits(const InstanceTable& table, VkPhysicalDevice device, Caps& caps,
                               VkDriverId& driver) {
   VkPhysicalDeviceProperties basic{};
@@ -78,8 +74,8 @@ void fill_identity_and_limits(const InstanceTable& table, VkPhysicalDevice devic
   }
   VkPhysicalDeviceProperties2 properties{};
   properties.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2;
-  const bool has_13 = basic.apiVersion >= VK_API_VERSION_1_3;
-  properties.pNext = has_13 ? static_cast<void*>(&size_control) : static_cast<void*>(&maintenance);
+  const bool sized = caps.subgroup_size_control;
+  properties.pNext = sized ? static_cast<void*>(&size_control) : static_cast<void*>(&maintenance);
   if (basic.apiVersion < VK_API_VERSION_1_2) return;
   table.GetPhysicalDeviceProperties2(device, &properties);
 
@@ -88,8 +84,12 @@ void fill_identity_and_limits(const InstanceTable& table, VkPhysicalDevice devic
   caps.driver_info = driver_properties.driverInfo;
   const VkPhysicalDeviceLimits& limits = basic.limits;
   caps.subgroup_size = subgroup.subgroupSize;
-  caps.min_subgroup_size = has_13 ? size_control.minSubgroupSize : subgroup.subgroupSize;
-  caps.max_subgroup_size = has_13 ? size_control.maxSubgroupSize : subgroup.subgroupSize;
+  caps.min_subgroup_size = sized ? size_control.minSubgroupSize : subgroup.subgroupSize;
+  caps.max_subgroup_size = sized ? size_control.maxSubgroupSize : subgroup.subgroupSize;
+  caps.max_workgroup_subgroups = sized ? size_control.maxComputeWorkgroupSubgroups : 0;
+  if (!(size_control.requiredSubgroupSizeStages & VK_SHADER_STAGE_COMPUTE_BIT)) {
+    caps.subgroup_size_control = false;
+  }
   const VkSubgroupFeatureFlags needed =
       VK_SUBGROUP_FEATURE_BASIC_BIT | VK_SUBGROUP_FEATURE_ARITHMETIC_BIT;
   caps.subgroup_arithmetic = (subgroup.supportedStages & VK_SHADER_STAGE_COMPUTE_BIT) &&
@@ -103,6 +103,13 @@ void fill_identity_and_limits(const InstanceTable& table, VkPhysicalDevice devic
   caps.max_buffer_bytes = maintenance.maxMemoryAllocationSize;
   caps.timestamp_period_ns = limits.timestampPeriod;
   caps.host_import_alignment = host_memory.minImportedHostPointerAlignment;
+}
+
+// Everything optional, for keep_usable to take away from.
+void claim_all(Caps& caps) {
+  caps.subgroup_size_control = caps.vulkan_memory_model = caps.shader_float16 = true;
+  caps.shader_float8 = caps.cooperative_matrix = caps.float8_cooperative_matrix = true;
+  caps.external_memory_host = true;
 }
 
 void fill_features(const InstanceTable& table, VkPhysicalDevice device,
@@ -120,13 +127,8 @@ void fill_features(const InstanceTable& table, VkPhysicalDevice device,
   caps.buffer_device_address = features.v12.bufferDeviceAddress;
   caps.scalar_block_layout = features.v12.scalarBlockLayout;
   caps.timeline_semaphore = features.v12.timelineSemaphore;
-  caps.shader_float16 = features.v12.shaderFloat16;
-  caps.subgroup_size_control = caps.api_version >= VK_API_VERSION_1_3 ||
-                               has_extension(extensions, "VK_EXT_subgroup_size_control");
   caps.memory_budget = has_extension(extensions, VK_EXT_MEMORY_BUDGET_EXTENSION_NAME);
   caps.shader_bfloat16 = has_extension(extensions, "VK_KHR_shader_bfloat16");
-  caps.shader_float8 = has_extension(extensions, "VK_EXT_shader_float8");
-  caps.cooperative_matrix = has_extension(extensions, "VK_KHR_cooperative_matrix");
   caps.cooperative_matrix2 = has_extension(extensions, "VK_NV_cooperative_matrix2");
 }
 
@@ -151,12 +153,22 @@ void fill_memory(const InstanceTable& table, VkPhysicalDevice device, Caps& caps
   }
 }
 
-void fill_coop_matrix(PFN_vkGetInstanceProcAddr get, VkInstance instance, VkPhysicalDevice device,
-                      Caps& caps) {
+void fill_coop_matrix(const InstanceTable& table, PFN_vkGetInstanceProcAddr get,
+                      VkInstance instance, VkPhysicalDevice device, Caps& caps) {
 #ifdef VK_KHR_cooperative_matrix
   const auto query = reinterpret_cast<PFN_vkGetPhysicalDeviceCooperativeMatrixPropertiesKHR>(
       get(instance, "vkGetPhysicalDeviceCooperativeMatrixPropertiesKHR"));
-  if (!caps.cooperative_matrix || !query) return;
+  if (!caps.cooperative_matrix) return;
+  VkPhysicalDeviceCooperativeMatrixPropertiesKHR matrix{};
+  matrix.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_COOPERATIVE_MATRIX_PROPERTIES_KHR;
+  VkPhysicalDeviceProperties2 properties{};
+  properties.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2;
+  properties.pNext = &matrix;
+  table.GetPhysicalDeviceProperties2(device, &properties);
+  if (!query || !(matrix.cooperativeMatrixSupportedStages & VK_SHADER_STAGE_COMPUTE_BIT)) {
+    caps.cooperative_matrix = caps.float8_cooperative_matrix = false;
+    return;
+  }
   uint32_t count = 0;
   if (query(device, &count, nullptr) != VK_SUCCESS) return;
   VkCooperativeMatrixPropertiesKHR blank{};
@@ -164,12 +176,13 @@ void fill_coop_matrix(PFN_vkGetInstanceProcAddr get, VkInstance instance, VkPhys
   std::vector<VkCooperativeMatrixPropertiesKHR> shapes(count, blank);
   if (query(device, &count, shapes.data()) != VK_SUCCESS) return;
   for (const auto& s : shapes) {
+    if (s.scope != VK_SCOPE_SUBGROUP_KHR || s.saturatingAccumulation) continue;
     caps.coop_matrix_shapes.push_back({s.MSize, s.NSize, s.KSize, uint32_t(s.AType),
                                        uint32_t(s.BType), uint32_t(s.CType),
                                        uint32_t(s.ResultType)});
   }
 #else
-  (void)get, (void)instance, (void)device, (void)caps;
+  (void)table, (void)get, (void)instance, (void)device, (void)caps;
 #endif
 }
 
@@ -197,11 +210,14 @@ Caps query_caps(const InstanceTable& table, PFN_vkGetInstanceProcAddr get, VkIns
     (void)table.EnumerateDeviceExtensionProperties(device, nullptr, &count, extensions.data());
   }
   VkDriverId driver{};
-  caps.external_memory_host = has_extension(extensions, "VK_EXT_external_memory_host");
+  const OptionalFeatures offered =
+      query_optional_features(table, device, basic.apiVersion, extensions);
+  claim_all(caps);
+  keep_usable(offered, caps);
   fill_identity_and_limits(table, device, caps, driver);
   fill_features(table, device, extensions, caps);
   fill_memory(table, device, caps);
-  fill_coop_matrix(get, instance, device, caps);
+  fill_coop_matrix(table, get, instance, device, caps);
   apply_quirks(driver, caps);
   return caps;
 }

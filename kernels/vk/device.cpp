@@ -12,6 +12,7 @@
 #include "device_impl.h"
 #include "hadal/recorder.h"
 #include "hadal/version.h"
+#include "optional_features.h"
 
 namespace hadal {
 namespace vk {
@@ -101,14 +102,17 @@ Result<VkDevice> create_logical_device(const InstanceTable& table, VkPhysicalDev
   queue.queueFamilyIndex = queue_family;
   queue.queueCount = 1;
   queue.pQueuePriorities = &priority;
-  // Exactly the required features (missing_requirement); optional paths add theirs when they come.
+  // The required features (missing_requirement), and the optional ones that caps says are usable.
   VkPhysicalDeviceVulkan12Features v12{};
   v12.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_FEATURES;
   v12.bufferDeviceAddress = v12.storageBuffer8BitAccess = v12.scalarBlockLayout = VK_TRUE;
   v12.timelineSemaphore = VK_TRUE;
+  v12.shaderFloat16 = caps.shader_float16;
+  v12.vulkanMemoryModel = caps.vulkan_memory_model;
+  const OptionalChain optional(caps, &v12);
   VkPhysicalDeviceVulkan11Features v11{};
   v11.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_1_FEATURES;
-  v11.pNext = &v12;
+  v11.pNext = optional.head;
   v11.storageBuffer16BitAccess = VK_TRUE;
   VkPhysicalDeviceFeatures2 features{};
   features.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2;
@@ -119,11 +123,8 @@ Result<VkDevice> create_logical_device(const InstanceTable& table, VkPhysicalDev
   info.pNext = &features;
   info.queueCreateInfoCount = 1;
   info.pQueueCreateInfos = &queue;
-  const char* host_memory = VK_EXT_EXTERNAL_MEMORY_HOST_EXTENSION_NAME;
-  if (caps.external_memory_host) {
-    info.enabledExtensionCount = 1;
-    info.ppEnabledExtensionNames = &host_memory;
-  }
+  info.enabledExtensionCount = uint32_t(optional.extensions.size());
+  info.ppEnabledExtensionNames = optional.extensions.data();
   VkDevice device = VK_NULL_HANDLE;
   HADAL_TRY(
       to_status(table.CreateDevice(physical, &info, nullptr, &device), "device: vkCreateDevice"));
@@ -264,6 +265,7 @@ Result<std::unique_ptr<Device>> Device::borrow(const BorrowedDevice& handles,
   impl->queue = handles.queue;
   impl->caps = vk::query_caps(impl->instance_table, handles.get_instance_proc_addr,
                               handles.instance, handles.physical_device);
+  vk::keep_usable(vk::enabled_features(handles.create_info, impl->caps.api_version), impl->caps);
   if (const std::string missing = missing_requirement(impl->caps); !missing.empty()) {
     return Status(Errc::kUnsupported,
                   fmt::format("device: {} lacks {}", impl->caps.device_name, missing));

@@ -44,7 +44,7 @@ class Instance {
   VkDebugUtilsMessengerEXT messenger_ = VK_NULL_HANDLE;
 };
 
-// Fills Caps from the queries of one physical device.
+// Fills Caps from the queries of one physical device: optional features as if all offered were on.
 [[nodiscard]] Caps query_caps(const InstanceTable& table, PFN_vkGetInstanceProcAddr get,
                               VkInstance instance, VkPhysicalDevice device);
 

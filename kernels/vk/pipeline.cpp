@@ -18,8 +18,9 @@ Result<EmbeddedModule> find_module(std::string_view name) {
   for (const EmbeddedModule& module : embedded_modules()) {
     if (module.name == name) return module;
   }
-  return Status(Errc::kUnsupported,
-                fmt::format("pipeline: shader module '{}' was left out of this build", name));
+  return Status(
+      Errc::kUnsupported,
+      fmt::format("pipeline: shader module '{}' is not in this build, its glslc is too old", name));
 }
 
 Result<VkPipelineLayout> create_layout(DeviceImpl& impl, uint32_t push_bytes) {
@@ -59,6 +60,13 @@ Result<VkPipeline> create_pipeline(DeviceImpl& impl, const PipelineKey& key,
   info.stage.module = module;
   info.stage.pName = "main";
   info.stage.pSpecializationInfo = &specialization;
+  VkPipelineShaderStageRequiredSubgroupSizeCreateInfo required{};
+  required.sType = VK_STRUCTURE_TYPE_PIPELINE_SHADER_STAGE_REQUIRED_SUBGROUP_SIZE_CREATE_INFO;
+  required.requiredSubgroupSize = key.subgroup_size;
+  if (key.subgroup_size) {
+    info.stage.pNext = &required;
+    info.stage.flags = VK_PIPELINE_SHADER_STAGE_CREATE_REQUIRE_FULL_SUBGROUPS_BIT;
+  }
   info.layout = layout;
   VkPipeline pipeline = VK_NULL_HANDLE;
   const VkResult result = impl.table.CreateComputePipelines(impl.device, impl.pipeline_cache, 1,
@@ -70,6 +78,10 @@ Result<VkPipeline> create_pipeline(DeviceImpl& impl, const PipelineKey& key,
 
 }  // namespace
 
+bool has_module(std::string_view name) {
+  return find_module(name).ok();
+}
+
 Pipeline::~Pipeline() {
   device_.table.DestroyPipeline(device_.device, handle_, nullptr);
   device_.table.DestroyPipelineLayout(device_.device, layout_, nullptr);
@@ -77,10 +89,10 @@ Pipeline::~Pipeline() {
 
 Result<const Pipeline*> Pipeline::get(Device& device, std::string_view module, uint32_t workgroup_x,
                                       std::initializer_list<SpecConstant> constants,
-                                      uint32_t push_bytes) {
+                                      uint32_t push_bytes, uint32_t subgroup_size) {
   DeviceImpl& impl = device.impl();
   PipelineKey key;
-  key.module = module, key.push_bytes = push_bytes;
+  key.module = module, key.push_bytes = push_bytes, key.subgroup_size = subgroup_size;
   assert(constants.size() < PipelineKey::kMaxConstants);
   std::copy(constants.begin(), constants.end(), key.constants.begin());
   key.constants[constants.size()] = {kWorkgroupSizeSpecId, workgroup_x};

@@ -28,11 +28,12 @@ struct SpecConstant {
 
 // Allocates nothing: a kernel makes one for every record().
 struct PipelineKey {
-  static constexpr size_t kMaxConstants = 8;
+  static constexpr size_t kMaxConstants = 12;
   std::string_view module;  // EmbeddedModule::name, or a caller's while it looks up
   std::array<SpecConstant, kMaxConstants> constants{};
   uint32_t constant_count = 0;
   uint32_t push_bytes = 0;
+  uint32_t subgroup_size = 0;
   auto operator<=>(const PipelineKey&) const = default;
 };
 
@@ -40,11 +41,13 @@ class Pipeline {
  public:
   // The device's pipeline for the key, created at the first call. It lives as long as the device.
   // `workgroup_x` is appended as constant id 0 (see shaders/layout/interop.h); at most
-  // PipelineKey::kMaxConstants - 1 others. Thread-safe.
+  // PipelineKey::kMaxConstants - 1 others. `subgroup_size` other than 0 demands full subgroups of
+  // that size (Caps::subgroup_size_control). Errors: kUnsupported for a module that this build's
+  // shader compiler could not make. Thread-safe.
   [[nodiscard]] static Result<const Pipeline*> get(Device& device, std::string_view module,
                                                    uint32_t workgroup_x,
                                                    std::initializer_list<SpecConstant> constants,
-                                                   uint32_t push_bytes);
+                                                   uint32_t push_bytes, uint32_t subgroup_size = 0);
   Pipeline(DeviceImpl& device, VkPipelineLayout layout, VkPipeline handle)
       : device_(device), layout_(layout), handle_(handle) {}
   ~Pipeline();
@@ -66,5 +69,7 @@ struct EmbeddedModule {
   std::span<const uint32_t> words;
 };
 [[nodiscard]] std::span<const EmbeddedModule> embedded_modules();
+// Whether this build has the module: shaders of newer extensions need a newer glslc.
+[[nodiscard]] bool has_module(std::string_view name);
 
 }  // namespace hadal::vk

@@ -19,7 +19,7 @@ inline void apply_quirks(VkDriverId driver, Caps& caps) {
   // lavapipe crashes in any cooperative-matrix shader at 512-bit vectors (subgroups of 16).
   if (driver == VK_DRIVER_ID_MESA_LLVMPIPE && caps.subgroup_size > 8) {
     caps.cooperative_matrix = false;
-    caps.cooperative_matrix2 = false;
+    caps.float8_cooperative_matrix = caps.cooperative_matrix2 = false;
     caps.coop_matrix_shapes.clear();
   }
 }

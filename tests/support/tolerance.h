@@ -37,6 +37,20 @@ inline constexpr double kTiny = 0x1p-126;
   return sum_bound(value, magnitude, 128.0 + 2.0 + (k + 127) / 128, u_out);
 }
 
+// fp8_gemm on a cooperative matrix of depth coop_k. Products of e4m3 are exact in the unit; the
+// order and the width of its sums are the driver's. Hardware that aligns the terms of one
+// multiply-add to the largest and cuts them off loses at most u of the magnitudes per term and one
+// for the addend (Fasi et al., Numerical behavior of NVIDIA tensor cores, 2021: 24 bits or more of
+// f16 operands), so a block of 128 costs 128 + 128 / coop_k roundings of u, and the rest is
+// fp8_gemm_bound's. For float8 operands u is 2^-13: Hopper keeps about 14 bits (DeepSeek-V3
+// report 3.3.2).
+[[nodiscard]] constexpr double fp8_gemm_coopmat_bound(uint32_t k, uint32_t coop_k, double value,
+                                                      double magnitude, double u = kU32,
+                                                      double u_out = 0.0) {
+  const double block = gamma(128.0 + 128.0 / coop_k, u) * magnitude;
+  return (1.0 + u_out) * block + sum_bound(value, magnitude + block, 2.0 + (k + 127) / 128, u_out);
+}
+
 // bf16_gemm: a product of a float and a bfloat16 rounds once (mac() may fuse, which only removes a
 // rounding); 127 additions inside a segment of 128; one addition per segment. Each of the k
 // products and of the additions may also flush a subnormal: at most 2k + segments times kTiny.

@@ -9,8 +9,9 @@
 
 namespace hadal {
 
-// One shape of VK_KHR_cooperative_matrix, as the driver lists it (component types are
-// VkComponentTypeKHR values).
+// One shape of VK_KHR_cooperative_matrix, as the driver lists it. Component types are
+// VkComponentTypeKHR values, of which these are used.
+inline constexpr uint32_t kCoopFloat16 = 0, kCoopFloat32 = 1, kCoopFloat8E4m3 = 1000491002;
 struct CoopMatrixShape {
   uint32_t m = 0, n = 0, k = 0;
   uint32_t a_type = 0, b_type = 0, c_type = 0, result_type = 0;
@@ -50,17 +51,22 @@ struct Caps {
   uint64_t device_heap_free_bytes = 0;  // by VK_EXT_memory_budget; the heap's size without it
   double timestamp_period_ns = 0.0;     // 0: no timestamps on the compute queue
 
-  // Optional paths.
-  bool subgroup_size_control = false;
+  // Optional paths. Each field means usable: the feature bit is set, and on in a Device's caps()
+  // (a borrowed device: BorrowedDevice::create_info). list_devices() shows what would be.
+  bool subgroup_size_control = false;    // a pipeline may demand full subgroups of a size
+  uint32_t max_workgroup_subgroups = 0;  // of such a pipeline; 0 without
+  bool vulkan_memory_model = false;
   bool memory_budget = false;
   bool external_memory_host = false;
   uint64_t host_import_alignment = 0;  // of pointer and size in Device::import_host; 0 without it
   bool shader_float16 = false;
-  bool shader_bfloat16 = false;
   bool shader_float8 = false;
-  bool cooperative_matrix = false;
+  bool cooperative_matrix = false;                  // with the memory model, in compute shaders
+  bool float8_cooperative_matrix = false;           // float8 as element type of one
+  std::vector<CoopMatrixShape> coop_matrix_shapes;  // of subgroup scope, not saturating
+  // Listed by the driver, not enabled: no kernel uses them yet.
+  bool shader_bfloat16 = false;
   bool cooperative_matrix2 = false;
-  std::vector<CoopMatrixShape> coop_matrix_shapes;
 
   // Sums spell out how they round: explicit fma() where this is set, else a multiply and an add
   // that the compiler may not contract. One choice per driver (see vk/quirks.h), part of the bits.

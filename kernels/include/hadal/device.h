@@ -37,7 +37,8 @@ struct DeviceOptions {
 };
 
 // Handles of a host that owns its Vulkan objects. The host must have enabled the required features
-// (Caps) and keeps everything alive longer than the Device.
+// (Caps) and keeps everything alive longer than the Device. Optional features are used where
+// create_info enables them: Vulkan cannot be asked which are on.
 struct BorrowedDevice {
   PFN_vkGetInstanceProcAddr get_instance_proc_addr = nullptr;
   VkInstance instance = VK_NULL_HANDLE;
@@ -45,6 +46,8 @@ struct BorrowedDevice {
   VkDevice device = VK_NULL_HANDLE;
   uint32_t queue_family = 0;
   VkQueue queue = VK_NULL_HANDLE;  // used by run() and upload/download only
+  // What vkCreateDevice was given, read by borrow() only; null: no optional feature is used.
+  const VkDeviceCreateInfo* create_info = nullptr;
 };
 
 // Capabilities of every device that the loader shows, in the loader's order, usable or not.

@@ -22,12 +22,13 @@
 // Source: DeepSeek-V3 technical report (arXiv 2412.19437) 3.3; DeepGEMM's fp8_gemm_nt.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <string>
-#include <string_view>
 
 #include "hadal/buffer.h"
 #include "hadal/caps.h"
+#include "hadal/gemm_path.h"
 #include "hadal/status.h"
 #include "hadal/types.h"
 
@@ -60,18 +61,26 @@ struct Fp8GemmArgs {
 // What choose() decided; prints itself as one line, with the reason for each path not taken.
 struct Fp8GemmConfig {
   uint32_t tile_m = 0;          // rows of d per workgroup
-  uint32_t tile_n = 0;          // columns of d per invocation
+  uint32_t tile_n = 0;          // columns of d per invocation (portable) or workgroup (others)
   uint32_t workgroup_size = 0;  // invocations, along n
   ElementType d_type = ElementType::kF32;
   bool use_fma = false;
-  std::string_view rejected;  // "path: reason", a literal
+  GemmPath path = GemmPath::kPortable;
+  GemmTile gpu_tile;                      // of the other paths; tile_m and tile_n repeat its own
+  std::array<GemmRejection, 3> rejected;  // the paths tried before this one; unused ones are empty
+  // Columns of d per workgroup.
+  [[nodiscard]] uint32_t group_columns() const {
+    return path == GemmPath::kPortable ? tile_n * workgroup_size : tile_n;
+  }
   [[nodiscard]] std::string to_string() const;
 };
 
 // Ok, or kInvalidArgument naming the rule that `shape` breaks. Pure.
 [[nodiscard]] Status fp8_gemm_check(const Fp8GemmShape& shape, const Caps& caps);
-// The fastest configuration known for the shape. Pure; requires fp8_gemm_check to be ok.
-[[nodiscard]] Fp8GemmConfig fp8_gemm_choose(const Fp8GemmShape& shape, const Caps& caps);
+// The fastest configuration known for the shape that the policy allows. Pure; requires
+// fp8_gemm_check to be ok.
+[[nodiscard]] Fp8GemmConfig fp8_gemm_choose(const Fp8GemmShape& shape, const Caps& caps,
+                                            const GemmPolicy& policy = {});
 
 class Fp8Gemm {
  public:

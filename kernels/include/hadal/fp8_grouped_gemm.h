@@ -31,12 +31,13 @@
 // m_grouped_fp8_gemm_nt_contiguous (there with segments aligned to the tile, here not).
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <string>
-#include <string_view>
 
 #include "hadal/buffer.h"
 #include "hadal/caps.h"
+#include "hadal/gemm_path.h"
 #include "hadal/grouped_gemm.h"
 #include "hadal/status.h"
 #include "hadal/types.h"
@@ -77,23 +78,29 @@ struct Fp8GroupedGemmArgs {
 // What choose() decided; prints itself as one line, with the reason for each path not taken.
 struct Fp8GroupedGemmConfig {
   uint32_t tile_m = 0;          // rows of d per tile: what moe_permute must be told
-  uint32_t tile_n = 0;          // columns of d per invocation
+  uint32_t tile_n = 0;          // columns of d per invocation (portable) or workgroup (others)
   uint32_t workgroup_size = 0;  // invocations, along n
   ElementType d_type = ElementType::kF32;
   bool use_fma = false;
-  std::string_view rejected;  // "path: reason", a literal
-  // x of the indirect command for n columns: what moe_permute must be told, too.
-  [[nodiscard]] uint32_t column_groups(uint32_t n) const {
-    return ceil_div(n, tile_n * workgroup_size);
+  GemmPath path = GemmPath::kPortable;
+  GemmTile gpu_tile;                      // of the other paths; tile_m and tile_n repeat its own
+  std::array<GemmRejection, 3> rejected;  // the paths tried before this one; unused ones are empty
+  // Columns of d per workgroup.
+  [[nodiscard]] uint32_t group_columns() const {
+    return path == GemmPath::kPortable ? tile_n * workgroup_size : tile_n;
   }
+  // x of the indirect command for n columns: what moe_permute must be told, too.
+  [[nodiscard]] uint32_t column_groups(uint32_t n) const { return ceil_div(n, group_columns()); }
   [[nodiscard]] std::string to_string() const;
 };
 
 // Ok, or kInvalidArgument naming the rule that `shape` breaks. Pure.
 [[nodiscard]] Status fp8_grouped_gemm_check(const Fp8GroupedGemmShape& shape, const Caps& caps);
-// The fastest configuration known for the shape. Pure; requires fp8_grouped_gemm_check to be ok.
+// The fastest configuration known for the shape that the policy allows. Pure; requires
+// fp8_grouped_gemm_check to be ok.
 [[nodiscard]] Fp8GroupedGemmConfig fp8_grouped_gemm_choose(const Fp8GroupedGemmShape& shape,
-                                                           const Caps& caps);
+                                                           const Caps& caps,
+                                                           const GemmPolicy& policy = {});
 
 class Fp8GroupedGemm {
  public:
