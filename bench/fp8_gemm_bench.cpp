@@ -3,15 +3,16 @@
 
 #include "hadal/reference/fp8_gemm.h"
 #include "support/bench.h"
+#include "support/gemm_path.h"
 #include "support/shapes.h"
-#include "support/tolerance.h"
 
 namespace hadal::bench {
 namespace {
 
 // A sample of rows and columns, always the first and the last ones.
-Check check_sample(Bench& bench, const Fp8GemmShape& s, const Buffer& a, const Buffer& a_scale,
-                   const Buffer& b, const Buffer& b_scale, const Buffer& d) {
+Check check_sample(Bench& bench, const Fp8GemmConfig& config, const Fp8GemmShape& s,
+                   const Buffer& a, const Buffer& a_scale, const Buffer& b, const Buffer& b_scale,
+                   const Buffer& d) {
   Check check;
   Fp8GemmShape one = s;
   one.m = one.n = 1;
@@ -24,7 +25,7 @@ Check check_sample(Bench& bench, const Fp8GemmShape& s, const Buffer& a, const B
       const auto sb =
           bench.read<float>(b_scale, uint64_t{column / 128} * s.b_scale_stride, s.b_scale_stride);
       const auto r = reference::fp8_gemm(one, {a8.data(), sa.data(), b8.data(), sb.data()});
-      check.add(d_row[column], r.value[0], test::fp8_gemm_bound(s.k, r.value[0], r.magnitude[0]));
+      check.add(d_row[column], r.value[0], path_bound(config, s.k, r.value[0], r.magnitude[0]));
     }
   }
   return check;
@@ -33,7 +34,7 @@ Check check_sample(Bench& bench, const Fp8GemmShape& s, const Buffer& a, const B
 void run_case(Bench& bench, uint32_t m, uint32_t n, uint32_t k) {
   const Fp8GemmShape s = Fp8GemmShape::packed(m, n, k);
   require(fp8_gemm_check(s, bench.caps()));
-  const Fp8GemmConfig config = fp8_gemm_choose(s, bench.caps());
+  const Fp8GemmConfig config = fp8_gemm_choose(s, bench.caps(), policy_of(bench.options().policy));
   const Buffer a = bench.e4m3(uint64_t{m} * s.a_stride);
   const Buffer b = bench.e4m3(uint64_t{n} * s.b_stride);
   const Buffer a_scale = bench.floats(uint64_t{m} * s.a_scale_stride, 0.5f, 1.0f);
@@ -46,7 +47,7 @@ void run_case(Bench& bench, uint32_t m, uint32_t n, uint32_t k) {
       {path_of(config.to_string()), 2.0 * m * n * k,
        double(m) * k + double(n) * k + 4.0 * m * n + 4.0 * m * s.a_scale_stride},
       [&](Recorder& recorder) { return kernel.record(recorder, s, args); },
-      [&] { return check_sample(bench, s, a, a_scale, b, b_scale, d); });
+      [&] { return check_sample(bench, config, s, a, a_scale, b, b_scale, d); });
 }
 
 }  // namespace

@@ -5,9 +5,9 @@
 
 #include "hadal/reference/fp8_gemm.h"
 #include "support/bench.h"
+#include "support/gemm_path.h"
 #include "support/moe_tiles.h"
 #include "support/routing.h"
-#include "support/tolerance.h"
 
 namespace hadal::bench {
 namespace {
@@ -28,8 +28,9 @@ Weights make_weights(Bench& bench, uint32_t experts, uint32_t n, uint32_t k) {
 }
 
 // A sample of rows and columns, always the first and the last ones.
-Check check_sample(Bench& bench, const Fp8GroupedGemmShape& s, const std::vector<uint32_t>& ends,
-                   const Buffer& a, const Buffer& a_scale, const Weights& w, const Buffer& d) {
+Check check_sample(Bench& bench, const Fp8GroupedGemmConfig& config, const Fp8GroupedGemmShape& s,
+                   const std::vector<uint32_t>& ends, const Buffer& a, const Buffer& a_scale,
+                   const Weights& w, const Buffer& d) {
   Check check;
   for (uint32_t row : sample_of(s.rows, 8)) {
     uint32_t expert = 0;
@@ -45,7 +46,7 @@ Check check_sample(Bench& bench, const Fp8GroupedGemmShape& s, const std::vector
           s.b_scale_stride);
       const auto r = reference::fp8_gemm(Fp8GemmShape::packed(1, 1, s.k),
                                          {a8.data(), sa.data(), b8.data(), sb.data()});
-      check.add(d_row[column], r.value[0], test::fp8_gemm_bound(s.k, r.value[0], r.magnitude[0]));
+      check.add(d_row[column], r.value[0], path_bound(config, s.k, r.value[0], r.magnitude[0]));
     }
   }
   return check;
@@ -57,7 +58,8 @@ void run_case(Bench& bench, const Weights& w, const Shape& shape) {
   const std::vector<uint32_t> ends = test::segment_ends(lengths);
   const auto s = Fp8GroupedGemmShape::packed(ends.back(), shape["experts"], shape["n"], shape["k"]);
   require(fp8_grouped_gemm_check(s, bench.caps()));
-  const Fp8GroupedGemmConfig config = fp8_grouped_gemm_choose(s, bench.caps());
+  const Fp8GroupedGemmConfig config =
+      fp8_grouped_gemm_choose(s, bench.caps(), policy_of(bench.options().policy));
   const auto used = double(lengths.size() - std::count(lengths.begin(), lengths.end(), 0u));
   const test::MoeTileList list =
       test::make_moe_tiles(ends, config.tile_m, config.column_groups(s.n));
@@ -75,7 +77,7 @@ void run_case(Bench& bench, const Weights& w, const Shape& shape) {
       {path_of(config.to_string()), 2.0 * s.rows * s.n * s.k,
        double(s.rows) * s.k + used * s.n * s.k + 4.0 * s.rows * s.n},
       [&](Recorder& recorder) { return kernel.record(recorder, s, args); },
-      [&] { return check_sample(bench, s, ends, a, a_scale, w, d); });
+      [&] { return check_sample(bench, config, s, ends, a, a_scale, w, d); });
 }
 
 }  // namespace

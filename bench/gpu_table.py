@@ -11,9 +11,16 @@ def dims(shape):
 
 
 def main():
-    entries = []
-    for name in sys.argv[1:]:
-        if os.path.exists(name) and os.path.getsize(name):
+    entries, variant = [], {}
+    names = iter(sys.argv[1:])
+    for name in names:
+        is_variant = name == "--variant"  # the next file: the paths that are not batch-invariant
+        name = next(names) if is_variant else name
+        if not os.path.exists(name) or not os.path.getsize(name):
+            continue
+        if is_variant:
+            variant = {e["shape"]: e for e in json.load(open(name)) if e["path"] != "roofline"}
+        else:
             entries += json.load(open(name))
     roof = {}
     for e in entries:
@@ -31,8 +38,8 @@ def main():
     print(f"\n{device['device']}, {device['driver']}. Copy {roof['copy']:.0f} GB/s (read + write), read {roof['read']:.0f} GB/s, "
           f"multiply-add shader {roof['fma']:.2f} TFLOP/s. Cold caches, medians.\n")
     print("| m | n | k | fp8_gemm us | TFLOP/s | GB/s | of copy | roofline | bf16_gemm TFLOP/s | GB/s | vendor bf16 TFLOP/s |"
-          " fp8 / vendor | error/bound | path |")
-    print("|---|---|---|---|---|---|---|---|---|---|---|---|---|---|")
+          " fp8 / vendor | error/bound | path | variant us | path |")
+    print("|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|")
     dense = {s: v for s, v in by_shape.items() if s.startswith("m=") and "fp8_gemm" in v}
     for shape, row in sorted(dense.items(), key=lambda item: [int(v) for v in dims(item[0]).values()]):
         d, e, b, t = dims(shape), row["fp8_gemm"], row.get("bf16_gemm"), row.get("torch")
@@ -41,6 +48,9 @@ def main():
                  f"{b['tflops']:.3g}" if b else "", f"{b['gb_per_s']:.0f}" if b else "",
                  f"{t['tflops']:.3g}" if t else "", f"{e['tflops'] / t['tflops']:.2f}" if t else "",
                  f"{e['worst_error_over_bound']:.3f}", e["path"]]
+        v = variant.get(shape)  # named only where it is another path
+        differs = v is not None and v["path"] != e["path"]
+        cells += [f"{v['median_ns'] * 1e-3:.1f}", v["path"]] if differs else ["", ""]
         print("| " + " | ".join(cells) + " |")
     grouped = [(s, v["fp8_grouped_gemm"]) for s, v in by_shape.items() if "fp8_grouped_gemm" in v]
     if not grouped:

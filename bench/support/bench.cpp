@@ -83,6 +83,10 @@ Options parse_options(const std::string& kernel, int argc, const char* const* ar
       ->check(CLI::Range(1u, 1000000u))
       ->capture_default_str();
   app.add_flag("--cold", options.cold, "rewrite 256 MiB between samples, so that caches are cold");
+  app.add_option("--policy", options.policy,
+                 "which paths the FP8 GEMMs may take: invariant (the default: a row's bits do not "
+                 "depend on m), variant, coarse (also float8 matrix units)")
+      ->check(CLI::IsMember({"invariant", "variant", "coarse"}));
   app.add_flag("--no-roofline", options.no_roofline, "do not measure the device's limits first");
   app.add_flag("--quick", options.quick, "few cases and samples: a smoke run, not a measurement");
   try {

@@ -31,6 +31,7 @@ struct Options {
   double min_seconds = 1.0;
   uint32_t min_samples = 30;
   bool list = false, quick = false, cold = false, no_roofline = false;
+  std::string policy = "invariant";  // of the FP8 GEMMs: GemmPolicy
 };
 
 // Quantiles of the samples of one case, in nanoseconds.

@@ -83,6 +83,8 @@ Json device_json(const Caps& c) {
   HADAL_FIELD(device_heap_free_bytes);
   HADAL_FIELD(timestamp_period_ns);
   HADAL_FIELD(subgroup_size_control);
+  HADAL_FIELD(max_workgroup_subgroups);
+  HADAL_FIELD(vulkan_memory_model);
   HADAL_FIELD(memory_budget);
   HADAL_FIELD(external_memory_host);
   HADAL_FIELD(host_import_alignment);
@@ -90,6 +92,7 @@ Json device_json(const Caps& c) {
   HADAL_FIELD(shader_bfloat16);
   HADAL_FIELD(shader_float8);
   HADAL_FIELD(cooperative_matrix);
+  HADAL_FIELD(float8_cooperative_matrix);
   HADAL_FIELD(cooperative_matrix2);
   d["coop_matrix_shapes"] = coop_shapes(c);
   HADAL_FIELD(use_fma);
