@@ -14,7 +14,7 @@ Check check_sample(Bench& bench, const Bf16GemmShape& s, const Buffer& a, const 
                    const Buffer& d) {
   Check check;
   Bf16GemmShape one = s;
-  one.m = one.n = 1;
+  one.m = one.n = one.batch = 1;
   for (uint32_t row : sample_of(s.m, 6)) {
     const auto af = bench.read<float>(a, uint64_t{row} * s.a_stride, s.a_stride);
     const auto d_row = bench.read<float>(d, uint64_t{row} * s.d_stride, s.n);
@@ -27,17 +27,23 @@ Check check_sample(Bench& bench, const Bf16GemmShape& s, const Buffer& a, const 
   return check;
 }
 
-void run_case(Bench& bench, uint32_t m, uint32_t n, uint32_t k) {
-  const Bf16GemmShape s = Bf16GemmShape::packed(m, n, k);
+// `batch` matrices: heads beside each other in a and d, behind each other in b.
+void run_case(Bench& bench, uint32_t m, uint32_t n, uint32_t k, uint32_t batch) {
+  Bf16GemmShape s = Bf16GemmShape::packed(m, n, k);
+  s.batch = batch;
+  s.a_batch_stride = s.a_stride, s.a_stride *= batch;
+  s.d_batch_stride = s.d_stride, s.d_stride *= batch;
+  s.b_batch_stride = s.n * s.b_stride;
   require(bf16_gemm_check(s, bench.caps()));
   const Bf16GemmConfig config = bf16_gemm_choose(s, bench.caps());
   const Buffer a = bench.floats(uint64_t{m} * s.a_stride, -1.0f, 1.0f);
-  const Buffer b = bench.bf16(uint64_t{n} * s.b_stride, -1.0f, 1.0f);
+  const Buffer b = bench.bf16(uint64_t{n} * s.b_stride * batch, -1.0f, 1.0f);
   const Buffer d = bench.buffer(uint64_t{m} * s.d_stride * 4);
   const Bf16Gemm kernel = require(Bf16Gemm::create(bench.device(), config));
   const Bf16GemmArgs args{a.address(), b.address(), d.address()};
   bench.time(
-      {path_of(config.to_string()), 2.0 * m * n * k, 4.0 * m * k + 2.0 * n * k + 4.0 * m * n},
+      {path_of(config.to_string()), 2.0 * m * n * k * batch,
+       (4.0 * m * k + 2.0 * n * k + 4.0 * m * n) * batch},
       [&](Recorder& recorder) { return kernel.record(recorder, s, args); },
       [&] { return check_sample(bench, s, a, b, d); });
 }
@@ -58,5 +64,13 @@ int main(int argc, char** argv) {
       bench.add({{"m", m}, {"n", size.n}, {"k", size.k}});
     }
   }
-  return bench.run([&](const bench::Shape& s) { bench::run_case(bench, s["m"], s["n"], s["k"]); });
+  // The absorbed projections of 128 heads: latent to value, query to latent.
+  for (uint32_t m : {1u, 4u, 16u, 128u}) {
+    if (bench.options().quick) continue;
+    bench.add({{"m", m}, {"n", 128}, {"k", 512}, {"batch", 128}});
+    bench.add({{"m", m}, {"n", 512}, {"k", 128}, {"batch", 128}});
+  }
+  return bench.run([&](const bench::Shape& s) {
+    bench::run_case(bench, s["m"], s["n"], s["k"], s.has("batch") ? s["batch"] : 1);
+  });
 }

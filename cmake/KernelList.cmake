@@ -19,6 +19,7 @@ set(HADAL_KERNELS
     mla_decode
     moe_gate
     moe_permute
+    moe_tiles
     sample)
 
 foreach(kernel IN LISTS HADAL_KERNELS)

@@ -17,6 +17,22 @@ const char* type_name(ElementType type) {
   return type == ElementType::kF32 ? "f32" : "bf16";
 }
 
+// One matrix behind the other, or row by row beside each other.
+bool batches_of_d_are_apart(const Bf16GemmShape& s) {
+  if (s.batch <= 1 || s.m == 0 || s.n == 0) return true;
+  const bool behind = s.d_batch_stride >= uint64_t{s.m - 1} * s.d_stride + s.n;
+  const bool beside =
+      s.d_batch_stride >= s.n && uint64_t{s.batch - 1} * s.d_batch_stride + s.n <= s.d_stride;
+  return behind || beside;
+}
+
+// Bytes from the first element of the first batch to the last one of the last.
+uint64_t batched_bytes(uint32_t batch, uint64_t batch_stride, uint64_t rows, uint64_t width,
+                       uint64_t stride, uint64_t element_bytes) {
+  const uint64_t one = strided_bytes(rows, width, stride, element_bytes);
+  return one ? (batch - 1) * batch_stride * element_bytes + one : 0;
+}
+
 }  // namespace
 
 Bf16GemmShape Bf16GemmShape::packed(uint32_t m, uint32_t n, uint32_t k, ElementType a_type) {
@@ -60,6 +76,24 @@ Status bf16_gemm_check(const Bf16GemmShape& s, const Caps& caps) {
   }
   if (s.d_stride < s.n) {
     return error(fmt::format("d_stride must be at least n, got {} < {}", s.d_stride, s.n));
+  }
+  if (s.batch > caps.max_workgroup_count[2]) {
+    return error(
+        fmt::format("batch must be at most {}, got {}", caps.max_workgroup_count[2], s.batch));
+  }
+  if (s.batch > 1 && s.a_batch_stride % a_step) {
+    return error(fmt::format("a_batch_stride must be a multiple of {} elements (16 bytes), got {}",
+                             a_step, s.a_batch_stride));
+  }
+  if (s.batch > 1 && s.b_batch_stride % 8) {
+    return error(fmt::format("b_batch_stride must be a multiple of 8 elements (16 bytes), got {}",
+                             s.b_batch_stride));
+  }
+  if (!batches_of_d_are_apart(s)) {
+    return error(
+        fmt::format("d_batch_stride must keep the batches of d apart, got {} for {} "
+                    "batches of {} rows of {}, {} apart",
+                    s.d_batch_stride, s.batch, s.m, s.n, s.d_stride));
   }
   const uint64_t max_m = uint64_t{kLargestTileM} * caps.max_workgroup_count[1];
   if (s.m > max_m) return error(fmt::format("m must be at most {}, got {}", max_m, s.m));
@@ -107,27 +141,31 @@ Status Bf16Gemm::record(Recorder& recorder, const Bf16GemmShape& shape,
             fmt::format("bf16_gemm: a and b must be 16-byte aligned, got {:#x}, {:#x}", args.a,
                         args.b)};
   }
-  if (shape.m == 0 || shape.n == 0) return {};
+  if (shape.batch == 0 || shape.m == 0 || shape.n == 0) return {};
   if (shape.k == 0 && shape.accumulate) return {};
 
   layout::Bf16GemmPush push{};
   push.a = args.a, push.b = args.b, push.d = args.d;
   push.m = shape.m, push.n = shape.n, push.k = shape.k;
   push.a_stride = shape.a_stride, push.b_stride = shape.b_stride, push.d_stride = shape.d_stride;
+  push.a_batch_stride = shape.a_batch_stride, push.b_batch_stride = shape.b_batch_stride;
+  push.d_batch_stride = shape.d_batch_stride;
   push.flags = shape.accumulate ? layout::kBf16GemmFlagAccumulate : 0;
 
-  const DeviceRange d{args.d,
-                      strided_bytes(shape.m, shape.n, shape.d_stride, element_bytes(shape.d_type))};
+  const DeviceRange d{args.d, batched_bytes(shape.batch, shape.d_batch_stride, shape.m, shape.n,
+                                            shape.d_stride, element_bytes(shape.d_type))};
   const DeviceRange reads[] = {
-      {args.a, strided_bytes(shape.m, shape.k, shape.a_stride, element_bytes(shape.a_type))},
-      {args.b, strided_bytes(shape.n, shape.k, shape.b_stride, 2)},
+      {args.a, batched_bytes(shape.batch, shape.a_batch_stride, shape.m, shape.k, shape.a_stride,
+                             element_bytes(shape.a_type))},
+      {args.b,
+       batched_bytes(shape.batch, shape.b_batch_stride, shape.n, shape.k, shape.b_stride, 2)},
       {args.d, shape.accumulate ? d.bytes : 0}};
   Recorder::Dispatch dispatch;
   dispatch.pipeline = pipeline_;
   dispatch.label = "bf16_gemm";
   dispatch.push = push_bytes(push);
   dispatch.groups = {ceil_div(shape.n, config_.tile_n * config_.workgroup_size),
-                     ceil_div(shape.m, config_.tile_m), 1};
+                     ceil_div(shape.m, config_.tile_m), shape.batch};
   dispatch.reads = reads;
   dispatch.writes = {&d, 1};
   return recorder.dispatch(dispatch);

@@ -74,7 +74,8 @@ Bf16GroupedGemmConfig bf16_grouped_gemm_choose(const Bf16GroupedGemmShape& shape
   config.d_type = shape.d_type;
   config.use_fma = caps.use_fma;
   config.workgroup_size = column_workgroup_size(caps);
-  config.tile_m = grouped_gemm_tile_m(shape.rows, shape.experts, caps.max_workgroup_count[1]);
+  config.tile_m = grouped_gemm_tile_m(shape.rows, shape.expected_rows, shape.experts,
+                                      caps.max_workgroup_count[1]);
   config.tile_n = config.tile_m <= 8 ? 1 : 4;  // as bf16_gemm_choose
   config.rejected = coopmat_rejection(caps);
   return config;

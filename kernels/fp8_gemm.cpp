@@ -33,6 +33,7 @@ std::string Fp8GemmConfig::to_string() const {
     text = fmt::format("fp8_gemm: {}, {}, d {}", gemm_path_name(path), hadal::to_string(gpu_tile),
                        d_type == ElementType::kF32 ? "f32" : "bf16");
   }
+  text.append(scale_form_text(scales));
   for (const GemmRejection& r : rejected) {
     if (!r.format.empty()) text.append("; not ").append(r.to_string());
   }
@@ -66,6 +67,9 @@ Status fp8_gemm_check(const Fp8GemmShape& s, const Caps& caps) {
     return error(fmt::format("b_scale_stride must be at least ceil(k/128), got {} < {}",
                              s.b_scale_stride, k_blocks));
   }
+  if (s.scales.b_rows != kFp8BlockElems && s.scales.b_rows != 1) {
+    return error(fmt::format("scales.b_rows must be 128 or 1, got {}", s.scales.b_rows));
+  }
   if (s.d_stride < s.n) {
     return error(fmt::format("d_stride must be at least n, got {} < {}", s.d_stride, s.n));
   }
@@ -78,13 +82,14 @@ Fp8GemmConfig fp8_gemm_choose(const Fp8GemmShape& shape, const Caps& caps,
                               const GemmPolicy& policy) {
   Fp8GemmConfig config;
   config.d_type = shape.d_type;
+  config.scales = shape.scales;
   config.use_fma = caps.use_fma;
   config.workgroup_size = column_workgroup_size(caps);
   // Tiles by measurement (fp8_gemm.md): rows amortise the decoding of b, columns that of a. A GPU
   // wants many workgroups at small m rather than wide ones.
   config.tile_m = shape.m <= 1 ? 1 : shape.m <= 4 ? 4 : shape.m <= 8 ? 8 : kLargestTileM;
   config.tile_n = config.tile_m <= 4 ? (caps.is_cpu ? 8 : 1) : 4;
-  const PathChoice choice = choose_fp8_path(Fp8Kernel::kDense, shape.m, caps, policy);
+  const PathChoice choice = choose_fp8_path(Fp8Kernel::kDense, shape.m, shape.scales, caps, policy);
   config.rejected = choice.rejected;
   if (choice.path != GemmPath::kPortable) {
     config.path = choice.path, config.gpu_tile = choice.tile;
@@ -105,13 +110,17 @@ Result<Fp8Gemm> Fp8Gemm::create(Device& device, const Fp8GemmConfig& config) {
                                    sizeof(layout::Fp8GemmPush)));
     return Fp8Gemm(device, tiled, config);
   }
-  HADAL_ASSIGN(const vk::Pipeline* pipeline,
-               vk::Pipeline::get(device, "fp8_gemm", config.workgroup_size,
-                                 {{layout::kSpecUseFma, config.use_fma},
-                                  {layout::kFp8GemmSpecTileM, config.tile_m},
-                                  {layout::kFp8GemmSpecTileN, config.tile_n},
-                                  {layout::kFp8GemmSpecDBf16, config.d_type == ElementType::kBf16}},
-                                 sizeof(layout::Fp8GemmPush)));
+  HADAL_ASSIGN(
+      const vk::Pipeline* pipeline,
+      vk::Pipeline::get(device, "fp8_gemm", config.workgroup_size,
+                        {{layout::kSpecUseFma, config.use_fma},
+                         {layout::kFp8GemmSpecTileM, config.tile_m},
+                         {layout::kFp8GemmSpecTileN, config.tile_n},
+                         {layout::kFp8GemmSpecDBf16, config.d_type == ElementType::kBf16},
+                         {layout::kFp8GemmSpecAScaleE8m0, config.scales.a_type == ScaleType::kE8m0},
+                         {layout::kFp8GemmSpecBScaleE8m0, config.scales.b_type == ScaleType::kE8m0},
+                         {layout::kFp8GemmSpecBScaleShift, b_scale_shift(config.scales)}},
+                        sizeof(layout::Fp8GemmPush)));
   return Fp8Gemm(device, pipeline, config);
 }
 
@@ -120,6 +129,9 @@ Status Fp8Gemm::record(Recorder& recorder, const Fp8GemmShape& shape,
   HADAL_TRY(fp8_gemm_check(shape, device_->caps()));
   if (shape.d_type != config_.d_type) {
     return {Errc::kInvalidArgument, "fp8_gemm: d_type must be the configuration's"};
+  }
+  if (shape.scales != config_.scales) {
+    return {Errc::kInvalidArgument, "fp8_gemm: scales must be the configuration's"};
   }
   if (args.a % 16 || args.b % 16) {
     return {
@@ -144,10 +156,11 @@ Status Fp8Gemm::record(Recorder& recorder, const Fp8GemmShape& shape,
                       strided_bytes(shape.m, shape.n, shape.d_stride, element_bytes(shape.d_type))};
   const DeviceRange reads[] = {
       {args.a, strided_bytes(shape.m, shape.k, shape.a_stride, 1)},
-      {args.a_scale, strided_bytes(shape.m, k_blocks, shape.a_scale_stride, 4)},
+      {args.a_scale,
+       strided_bytes(shape.m, k_blocks, shape.a_scale_stride, scale_bytes(shape.scales.a_type))},
       {args.b, strided_bytes(shape.n, shape.k, shape.b_stride, 1)},
-      {args.b_scale,
-       strided_bytes(ceil_div(shape.n, kFp8BlockElems), k_blocks, shape.b_scale_stride, 4)},
+      {args.b_scale, strided_bytes(ceil_div(shape.n, shape.scales.b_rows), k_blocks,
+                                   shape.b_scale_stride, scale_bytes(shape.scales.b_type))},
       {args.d, shape.accumulate ? d.bytes : 0}};
   Recorder::Dispatch dispatch;
   dispatch.pipeline = pipeline_;

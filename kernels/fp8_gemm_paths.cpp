@@ -268,8 +268,8 @@ std::vector<GemmTile> fp8_path_tiles(Fp8Kernel kernel, GemmPath path, uint32_t r
   return tiles;
 }
 
-PathChoice choose_fp8_path(Fp8Kernel kernel, uint32_t rows, const Caps& caps,
-                           const GemmPolicy& policy) {
+PathChoice choose_fp8_path(Fp8Kernel kernel, uint32_t rows, const Fp8ScaleForm& scales,
+                           const Caps& caps, const GemmPolicy& policy) {
   // Up to this the weights are read once whatever the path, and staging them only costs.
   constexpr uint32_t kFewRows = 8;
   PathChoice choice;
@@ -282,6 +282,8 @@ PathChoice choose_fp8_path(Fp8Kernel kernel, uint32_t rows, const Caps& caps,
       return false;
     });
     if (!why.format.empty()) {
+    } else if (scales != Fp8ScaleForm{}) {
+      why.format = "it takes float scales, one per 128x128 of b, only";
     } else if (caps.is_cpu) {
       why.format = "slower on a CPU driver";
     } else if (path == GemmPath::kCoopMatFp8 && !policy.coarse_sums) {

@@ -11,6 +11,7 @@
 #include "hadal/caps.h"
 #include "hadal/gemm_path.h"
 #include "hadal/status.h"
+#include "hadal/types.h"
 
 namespace hadal {
 
@@ -27,7 +28,8 @@ struct PathChoice {
   std::array<GemmRejection, 3> rejected;
 };
 // `rows` of d; for the grouped kernel the rows expected of an expert.
-[[nodiscard]] PathChoice choose_fp8_path(Fp8Kernel kernel, uint32_t rows, const Caps& caps,
+[[nodiscard]] PathChoice choose_fp8_path(Fp8Kernel kernel, uint32_t rows,
+                                         const Fp8ScaleForm& scales, const Caps& caps,
                                          const GemmPolicy& policy);
 
 // The tiles of `path` that fit the device, the one that choose_fp8_path takes first. Empty, with

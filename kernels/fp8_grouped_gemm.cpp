@@ -32,6 +32,7 @@ std::string Fp8GroupedGemmConfig::to_string() const {
     text = fmt::format("fp8_grouped_gemm: {}, {}, d {}", gemm_path_name(path),
                        hadal::to_string(gpu_tile), d_type == ElementType::kF32 ? "f32" : "bf16");
   }
+  text.append(scale_form_text(scales));
   for (const GemmRejection& r : rejected) {
     if (!r.format.empty()) text.append("; not ").append(r.to_string());
   }
@@ -71,6 +72,9 @@ Status fp8_grouped_gemm_check(const Fp8GroupedGemmShape& s, const Caps& caps) {
     return error(fmt::format("b_scale_stride must be at least ceil(k/128), got {} < {}",
                              s.b_scale_stride, k_blocks));
   }
+  if (s.scales.b_rows != kFp8BlockElems && s.scales.b_rows != 1) {
+    return error(fmt::format("scales.b_rows must be 128 or 1, got {}", s.scales.b_rows));
+  }
   if (s.d_stride < s.n) {
     return error(fmt::format("d_stride must be at least n, got {} < {}", s.d_stride, s.n));
   }
@@ -86,14 +90,17 @@ Fp8GroupedGemmConfig fp8_grouped_gemm_choose(const Fp8GroupedGemmShape& shape, c
                                              const GemmPolicy& policy) {
   Fp8GroupedGemmConfig config;
   config.d_type = shape.d_type;
+  config.scales = shape.scales;
   config.use_fma = caps.use_fma;
   config.workgroup_size = column_workgroup_size(caps);
-  config.tile_m = grouped_gemm_tile_m(shape.rows, shape.experts, caps.max_workgroup_count[1]);
+  config.tile_m = grouped_gemm_tile_m(shape.rows, shape.expected_rows, shape.experts,
+                                      caps.max_workgroup_count[1]);
   // By measurement (fp8_grouped_gemm.md): columns amortise the decoding of a. A GPU wants many
   // workgroups at few rows rather than wide ones.
   config.tile_n = config.tile_m > 8 ? 4 : caps.is_cpu ? 8 : config.tile_m > 4 ? 4 : 1;
   const uint32_t expected = ceil_div(shape.rows, shape.experts ? shape.experts : 1);
-  const PathChoice choice = choose_fp8_path(Fp8Kernel::kGrouped, expected, caps, policy);
+  const PathChoice choice =
+      choose_fp8_path(Fp8Kernel::kGrouped, expected, shape.scales, caps, policy);
   config.rejected = choice.rejected;
   if (choice.path != GemmPath::kPortable) {
     config.path = choice.path, config.gpu_tile = choice.tile;
@@ -117,12 +124,16 @@ Result<Fp8GroupedGemm> Fp8GroupedGemm::create(Device& device, const Fp8GroupedGe
   }
   HADAL_ASSIGN(
       const vk::Pipeline* pipeline,
-      vk::Pipeline::get(device, "fp8_grouped_gemm", config.workgroup_size,
-                        {{layout::kSpecUseFma, config.use_fma},
-                         {layout::kFp8GroupedGemmSpecTileM, config.tile_m},
-                         {layout::kFp8GroupedGemmSpecTileN, config.tile_n},
-                         {layout::kFp8GroupedGemmSpecDBf16, config.d_type == ElementType::kBf16}},
-                        sizeof(layout::Fp8GroupedGemmPush)));
+      vk::Pipeline::get(
+          device, "fp8_grouped_gemm", config.workgroup_size,
+          {{layout::kSpecUseFma, config.use_fma},
+           {layout::kFp8GroupedGemmSpecTileM, config.tile_m},
+           {layout::kFp8GroupedGemmSpecTileN, config.tile_n},
+           {layout::kFp8GroupedGemmSpecDBf16, config.d_type == ElementType::kBf16},
+           {layout::kFp8GroupedGemmSpecAScaleE8m0, config.scales.a_type == ScaleType::kE8m0},
+           {layout::kFp8GroupedGemmSpecBScaleE8m0, config.scales.b_type == ScaleType::kE8m0},
+           {layout::kFp8GroupedGemmSpecBScaleShift, b_scale_shift(config.scales)}},
+          sizeof(layout::Fp8GroupedGemmPush)));
   return Fp8GroupedGemm(device, pipeline, config);
 }
 
@@ -133,6 +144,7 @@ Status Fp8GroupedGemm::record(Recorder& recorder, const Fp8GroupedGemmShape& sha
   };
   HADAL_TRY(fp8_grouped_gemm_check(shape, device_->caps()));
   if (shape.d_type != config_.d_type) return error("d_type must be the configuration's");
+  if (shape.scales != config_.scales) return error("scales must be the configuration's");
   if (shape.rows == 0 || shape.n == 0) return {};
   if (args.a % 16) return error(fmt::format("a must be 16-byte aligned, got {:#x}", args.a));
   if (args.a_rows == 0 && shape.tokens != shape.rows) {
@@ -158,7 +170,8 @@ Status Fp8GroupedGemm::record(Recorder& recorder, const Fp8GroupedGemmShape& sha
   const uint32_t k_blocks = ceil_div(shape.k, kFp8BlockElems);
   const DeviceRange reads[] = {
       {args.a, strided_bytes(shape.tokens, shape.k, shape.a_stride, 1)},
-      {args.a_scale, strided_bytes(shape.tokens, k_blocks, shape.a_scale_stride, 4)},
+      {args.a_scale, strided_bytes(shape.tokens, k_blocks, shape.a_scale_stride,
+                                   scale_bytes(shape.scales.a_type))},
       {args.a_rows, args.a_rows ? uint64_t{shape.rows} * 4 : 0},
       {args.expert_table, uint64_t{shape.experts} * sizeof(ExpertWeight)},
       {args.tiles, uint64_t{max_tiles} * sizeof(MoeTile)}};

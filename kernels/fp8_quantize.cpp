@@ -45,6 +45,9 @@ Status fp8_quantize_check(const Fp8QuantizeShape& s, const Caps& caps) {
     return error(fmt::format("scale_stride must be at least ceil(k/128), got {} < {}",
                              s.scale_stride, groups));
   }
+  if (s.scale_type == ScaleType::kE8m0 && s.scale_format != ScaleFormat::kUe8m0) {
+    return error("scale_type e8m0 needs scale_format ue8m0, got fp32");
+  }
   const uint32_t max_rows = caps.max_workgroup_count[0];
   if (s.rows > max_rows) {
     return error(fmt::format("rows must be at most {}, got {}", max_rows, s.rows));
@@ -70,7 +73,8 @@ Result<Fp8Quantize> Fp8Quantize::create(Device& device, const Fp8QuantizeConfig&
 Status Fp8Quantize::record(Recorder& recorder, const Fp8QuantizeShape& shape,
                            const Fp8QuantizeArgs& args) const {
   HADAL_TRY(fp8_quantize_check(shape, device_->caps()));
-  if (args.x % 4 || args.scale % 4 || args.q % 16) {
+  const bool bytes = shape.scale_type == ScaleType::kE8m0;
+  if (args.x % 4 || (!bytes && args.scale % 4) || args.q % 16) {
     return {
         Errc::kInvalidArgument,
         fmt::format("fp8_quantize: x and scale must be 4-byte and q 16-byte aligned, got {:#x}, "
@@ -85,13 +89,14 @@ Status Fp8Quantize::record(Recorder& recorder, const Fp8QuantizeShape& shape,
   push.x_stride = shape.x_stride, push.q_stride = shape.q_stride;
   push.scale_stride = shape.scale_stride;
   push.groups_per_workgroup = config_.groups_per_workgroup;
-  push.flags = shape.scale_format == ScaleFormat::kUe8m0 ? layout::kFp8QuantizeFlagUe8m0 : 0;
+  push.flags = (shape.scale_format == ScaleFormat::kUe8m0 ? layout::kFp8QuantizeFlagUe8m0 : 0) |
+               (bytes ? layout::kFp8QuantizeFlagBytes : 0);
 
   const uint32_t groups = ceil_div(shape.k, kFp8BlockElems);
   const DeviceRange reads[] = {{args.x, strided_bytes(shape.rows, shape.k, shape.x_stride, 4)}};
   const DeviceRange writes[] = {
       {args.q, strided_bytes(shape.rows, shape.k, shape.q_stride, 1)},
-      {args.scale, strided_bytes(shape.rows, groups, shape.scale_stride, 4)}};
+      {args.scale, strided_bytes(shape.rows, groups, shape.scale_stride, bytes ? 1 : 4)}};
   Recorder::Dispatch dispatch;
   dispatch.pipeline = pipeline_;
   dispatch.label = "fp8_quantize";

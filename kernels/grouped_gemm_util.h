@@ -22,13 +22,14 @@ inline constexpr uint32_t kGroupedGemmLargestTileM = 16;
 // Rows per tile from the expected rows per expert, by cost with Poisson-spread rows
 // (fp8_grouped_gemm.md); larger where the device allows fewer workgroups. The choice changes no
 // bit.
-[[nodiscard]] inline uint32_t grouped_gemm_tile_m(uint32_t rows, uint32_t experts,
-                                                  uint32_t max_tiles) {
-  const double expected = double(rows) / double(experts ? experts : 1);
-  const uint32_t wanted = rows <= 1 || expected <= 1.5 ? 1
-                          : expected <= 5.0            ? 4
-                          : expected <= 16.0           ? 8
-                                                       : kGroupedGemmLargestTileM;
+[[nodiscard]] inline uint32_t grouped_gemm_tile_m(uint32_t rows, uint32_t expected_rows,
+                                                  uint32_t experts, uint32_t max_tiles) {
+  if (expected_rows == 0 || expected_rows > rows) expected_rows = rows;
+  const double expected = double(expected_rows) / double(experts ? experts : 1);
+  const uint32_t wanted = expected_rows <= 1 || expected <= 1.5 ? 1
+                          : expected <= 5.0                     ? 4
+                          : expected <= 16.0                    ? 8
+                                                                : kGroupedGemmLargestTileM;
   for (uint32_t tile_m : {1u, 4u, 8u}) {
     if (tile_m >= wanted && grouped_gemm_max_tiles(rows, experts, tile_m) <= max_tiles)
       return tile_m;

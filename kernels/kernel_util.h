@@ -1,13 +1,17 @@
 // Small helpers that every <kernel>.cpp uses. Private.
 #pragma once
 
+#include <fmt/format.h>
+
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <string>
 #include <string_view>
 
 #include "hadal/buffer.h"
 #include "hadal/caps.h"
+#include "hadal/types.h"
 
 namespace hadal {
 
@@ -48,6 +52,19 @@ template <class Push>
 [[nodiscard]] inline std::string_view coopmat_rejection(const Caps& caps) {
   return caps.cooperative_matrix ? "coopmat: not implemented yet"
                                  : "coopmat: the device has no VK_KHR_cooperative_matrix";
+}
+
+// The scales' form for a Config's line; nothing where it is the checkpoint's.
+[[nodiscard]] inline std::string scale_form_text(const Fp8ScaleForm& form) {
+  if (form == Fp8ScaleForm{}) return {};
+  const auto name = [](ScaleType type) { return type == ScaleType::kF32 ? "f32" : "e8m0"; };
+  return fmt::format(", scales {} 1x128 and {} {}x128", name(form.a_type), name(form.b_type),
+                     form.b_rows);
+}
+
+// Spec constant kFp8...SpecBScaleShift.
+[[nodiscard]] inline uint32_t b_scale_shift(const Fp8ScaleForm& form) {
+  return form.b_rows == 1 ? 0 : 7;
 }
 
 // Longest row of those kernels: 32768 groups, inside every device's workgroup count.

@@ -13,9 +13,13 @@
 layout(constant_id = kFp8GroupedGemmSpecTileM) const uint TILE_M = 8;
 layout(constant_id = kFp8GroupedGemmSpecTileN) const uint TILE_N = 4;
 layout(constant_id = kFp8GroupedGemmSpecDBf16) const uint D_BF16 = 0;
+layout(constant_id = kFp8GroupedGemmSpecAScaleE8m0) const uint A_SCALE_E8M0 = 0;
+layout(constant_id = kFp8GroupedGemmSpecBScaleE8m0) const uint B_SCALE_E8M0 = 0;
+layout(constant_id = kFp8GroupedGemmSpecBScaleShift) const uint B_SCALE_SHIFT = 7;
 
 layout(push_constant, scalar) uniform Push { Fp8GroupedGemmPush pc; };
 
+#include "lib/fp8_scale.glsl"
 #include "lib/fp8_gemm_tile.glsl"
 
 void store(uint row, uint col, float value) {
@@ -36,7 +40,7 @@ void main() {
   [[unroll]] for (uint i = 0; i < TILE_M; i++) {
     uint row = moe_a_row(tile, i, pc.a_rows);
     a_row[i] = pc.a + uint64_t(row) * pc.a_stride;
-    a_scale_row[i] = pc.a_scale + uint64_t(row) * pc.a_scale_stride * 4;
+    a_scale_row[i] = pc.a_scale + uint64_t(row) * pc.a_scale_stride * kAScaleBytes;
   }
   float acc[TILE_M][TILE_N];
   fp8_gemm_tile(a_row, a_scale_row, weight.b, weight.b_scale, n0, pc.n, pc.k, pc.b_stride,

@@ -12,7 +12,8 @@ void main() {
   uint row = gl_WorkGroupID.x, k = pc.k;
   uint64_t x_row = pc.x + uint64_t(row) * pc.x_stride * 4;
   uint64_t q_row = pc.q + uint64_t(row) * pc.q_stride;
-  uint64_t scale_row = pc.scale + uint64_t(row) * pc.scale_stride * 4;
+  bool bytes = (pc.flags & kFp8QuantizeFlagBytes) != 0;
+  uint64_t scale_row = pc.scale + uint64_t(row) * pc.scale_stride * (bytes ? 1 : 4);
   bool ue8m0 = (pc.flags & kFp8QuantizeFlagUe8m0) != 0;
   uint run = pc.groups_per_workgroup * kFp8Block;
   uint begin = gl_WorkGroupID.y * run, end = min(begin + run, k);
@@ -20,6 +21,6 @@ void main() {
     uint c = group + quantize_lane_begin();
     float x[QUANTIZE_ELEMS];
     load_row(x_row, c, k, x);
-    quantize_group(x, group, k, q_row, scale_row, ue8m0);
+    quantize_group(x, group, k, q_row, scale_row, ue8m0, bytes);
   }
 }

@@ -8,7 +8,7 @@
 #include "lib/prelude.glsl"
 #include "layout/moe_permute.h"
 #include "layout/moe_tiles.h"
-#include "lib/reduce.glsl"
+#include "lib/scan.glsl"
 
 layout(push_constant, scalar) uniform Push { MoePermutePush pc; };
 
@@ -20,24 +20,6 @@ shared uint next_row[kMoePermuteMaxExperts];   // counts, then where the expert'
 shared uint row_begin[kMoePermuteMaxExperts + 1];  // each expert's first row, and the end of all
 shared uint tile_begin[kMoePermuteMaxExperts];
 shared uint step_expert[kMoePermuteMaxWorkgroup];
-
-// Sum of the values of the invocations before this one, in an order of invocations that is the
-// same at every call; `total` is everyone's. Uniform control flow only.
-uint exclusive_sum(uint value, out uint total) {
-  uint before = subgroupExclusiveAdd(value);
-  total = subgroupAdd(value);
-  if (gl_NumSubgroups > 1) {
-    reduce_publish(total);
-    total = 0;
-    for (uint i = 0; i < gl_NumSubgroups; i++) {
-      uint partial = reduce_partials[i];
-      if (i < gl_SubgroupID) before += partial;
-      total += partial;
-    }
-    reduce_done();
-  }
-  return before;
-}
 
 uint entry_expert(uint entry) {
   return entry < pc.entries ? UintIn(pc.indices + uint64_t(entry) * 4).v : kMoePermuteNoRow;

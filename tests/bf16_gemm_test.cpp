@@ -165,6 +165,97 @@ TEST_F(Bf16GemmGpu, ARowHasTheSameBitsInEveryBatch) {
   }
 }
 
+// Batches of a beside or behind each other, of b behind each other or shared, of d as a's: every
+// element by the reference, and the bits of the single products.
+struct BatchedProblem {
+  Bf16GemmShape shape;
+  std::vector<float> a;
+  std::vector<uint16_t> b;
+
+  BatchedProblem(GemmSize size, uint32_t batch, bool beside, bool shared_b, uint32_t seed) {
+    Random random(seed);
+    shape = Bf16GemmShape::packed(size.m, size.n, size.k);
+    shape.batch = batch;
+    const uint32_t a_width = shape.a_stride + 4, d_width = size.n + 3;  // with padding
+    shape.b_batch_stride = shared_b ? 0 : size.n * shape.b_stride + 16;
+    if (beside) {
+      shape.a_batch_stride = a_width, shape.a_stride = a_width * batch;
+      shape.d_batch_stride = d_width, shape.d_stride = d_width * batch;
+    } else {
+      shape.a_batch_stride = a_width * size.m, shape.a_stride = a_width;
+      shape.d_batch_stride = d_width * size.m, shape.d_stride = d_width;
+    }
+    a.assign(size_t(size.m) * a_width * batch, NAN);
+    b.assign(size_t(shared_b ? 1 : batch) * (size.n * shape.b_stride + 16), uint16_t(0xffff));
+    for (uint32_t i = 0; i < batch; ++i) {
+      for (uint32_t k = 0; k < size.k; ++k) {
+        for (uint32_t row = 0; row < size.m; ++row) {
+          a[size_t(i) * shape.a_batch_stride + size_t(row) * shape.a_stride + k] =
+              Problem::value(random);
+        }
+        for (uint32_t row = 0; row < size.n; ++row) {
+          b[size_t(i) * shape.b_batch_stride + size_t(row) * shape.b_stride + k] =
+              reference::bf16_encode(Problem::value(random));
+        }
+      }
+    }
+  }
+  [[nodiscard]] size_t d_offset(uint32_t batch, uint32_t row) const {
+    return size_t(batch) * shape.d_batch_stride + size_t(row) * shape.d_stride;
+  }
+};
+
+TEST_F(Bf16GemmGpu, BatchesMatchTheReferenceAndTheSingleProducts) {
+  uint32_t seed = 300;
+  for (auto [size, batch] : {std::pair{GemmSize{1, 37, 131}, 5u},
+                             {GemmSize{7, 129, 64}, 3u},
+                             {GemmSize{19, 21, 150}, 2u},
+                             {GemmSize{2, 5, 8}, 130u}}) {
+    for (bool beside : {false, true}) {
+      const BatchedProblem p(size, batch, beside, /*shared_b=*/seed % 3 == 0, seed);
+      ++seed;
+      GpuCase gpu(*device());
+      GuardedBuffer &a = gpu.input(p.a), &b = gpu.input(p.b);
+      GuardedBuffer& d = gpu.output((p.d_offset(batch - 1, size.m - 1) + size.n) * 4);
+      GuardedBuffer& one = gpu.output((p.d_offset(0, size.m - 1) + size.n) * 4);
+      Result<Bf16Gemm> kernel =
+          Bf16Gemm::create(*device(), bf16_gemm_choose(p.shape, device()->caps()));
+      ASSERT_TRUE(kernel.ok());
+      Bf16GemmShape single = p.shape;
+      single.batch = 1;
+      gpu.run([&](Recorder& recorder) {
+        HADAL_TRY(kernel->record(recorder, p.shape, {a.address(), b.address(), d.address()}));
+        // The last batch alone.
+        const uint64_t last = batch - 1;
+        return kernel->record(recorder, single,
+                              {a.address() + last * p.shape.a_batch_stride * 4,
+                               b.address() + last * p.shape.b_batch_stride * 2, one.address()});
+      });
+      const std::vector<float> all = gpu.values<float>(d), alone = gpu.values<float>(one);
+      std::vector<bool> written(all.size(), false);
+      std::vector<float> dense;
+      for (uint32_t i = 0; i < batch; ++i) {
+        for (uint32_t row = 0; row < size.m; ++row) {
+          for (uint32_t column = 0; column < size.n; ++column) {
+            const size_t at = p.d_offset(i, row) + column;
+            dense.push_back(all[at]);
+            written[at] = true;
+            if (i + 1 < batch) continue;
+            EXPECT_EQ(all[at], alone[p.d_offset(0, row) + column]);
+          }
+        }
+      }
+      for (size_t i = 0; i < all.size(); ++i) EXPECT_TRUE(written[i] || std::isnan(all[i])) << i;
+      const auto expected = reference::bf16_gemm(p.shape, {p.a.data(), nullptr, p.b.data()});
+      EXPECT_TRUE(matches(fmt::format("bf16_gemm {} of {}x{}x{}", batch, size.m, size.n, size.k),
+                          dense, expected.value, size.n, [&](size_t i) {
+                            return bf16_gemm_bound(size.k, expected.value[i],
+                                                   expected.magnitude[i]);
+                          }));
+    }
+  }
+}
+
 TEST_F(Bf16GemmGpu, EmptyProblemsAreDefined) {
   EXPECT_TRUE(run(Problem({0, 5, 16}, 1)).empty());
   EXPECT_TRUE(run(Problem({3, 0, 16}, 1)).empty());
@@ -225,6 +316,30 @@ TEST(Bf16GemmHost, RefusesEveryBrokenRuleByName) {
             "bf16_gemm: b_stride must be a multiple of 8 elements (16 bytes), got 204");
   EXPECT_EQ(refused([](auto& s) { s.d_stride = 19; }),
             "bf16_gemm: d_stride must be at least n, got 19 < 20");
+  const auto batches = [](auto& s) {
+    s.batch = 3, s.a_batch_stride = 800, s.b_batch_stride = 4000, s.d_batch_stride = 80;
+  };
+  EXPECT_EQ(bf16_gemm_check(
+                [&] {
+                  Bf16GemmShape shape = Bf16GemmShape::packed(4, 20, 200);
+                  batches(shape);
+                  return shape;
+                }(),
+                caps)
+                .message(),
+            "");
+  EXPECT_EQ(refused([&](auto& s) { batches(s), s.batch = 65536; }),
+            "bf16_gemm: batch must be at most 65535, got 65536");
+  EXPECT_EQ(refused([&](auto& s) { batches(s), s.a_batch_stride = 802; }),
+            "bf16_gemm: a_batch_stride must be a multiple of 4 elements (16 bytes), got 802");
+  EXPECT_EQ(refused([&](auto& s) { batches(s), s.b_batch_stride = 4004; }),
+            "bf16_gemm: b_batch_stride must be a multiple of 8 elements (16 bytes), got 4004");
+  EXPECT_EQ(refused([&](auto& s) { batches(s), s.d_batch_stride = 79; }),
+            "bf16_gemm: d_batch_stride must keep the batches of d apart, got 79 for 3 batches of 4 "
+            "rows of 20, 20 apart");
+  EXPECT_EQ(refused([&](auto& s) { batches(s), s.d_batch_stride = 21, s.d_stride = 61; }),
+            "bf16_gemm: d_batch_stride must keep the batches of d apart, got 21 for 3 batches of 4 "
+            "rows of 20, 61 apart");
   EXPECT_EQ(refused([](auto& s) { s.m = 16 * 65535 + 1; }),
             "bf16_gemm: m must be at most 1048560, got 1048561");
 }

@@ -22,6 +22,7 @@ struct Problem {
   Fp8GemmShape shape;
   std::vector<uint8_t> a, b;  // dense, strides as in the shape, padding 0xff
   std::vector<float> a_scale, b_scale;
+  std::vector<uint8_t> a_e8m0, b_e8m0;  // what the device gets where shape.scales says so
 
   // `extra` elements of padding behind every row, as strides of real tensors may have.
   Problem(GemmSize size, uint32_t seed, uint32_t extra = 0) {
@@ -34,6 +35,25 @@ struct Problem {
     // Scales over several binades, so that a misplaced one shows.
     a_scale = scales(random, size.m, shape.a_scale_stride);
     b_scale = scales(random, ceil_div(size.n, 128), shape.b_scale_stride);
+  }
+
+  // Other scales, of that form; padding NaN.
+  void set_scales(Fp8ScaleForm form, uint32_t seed) {
+    Random random(seed);
+    shape.scales = form;
+    a_scale = scales(random, shape.m, shape.a_scale_stride);
+    b_scale = scales(random, ceil_div(shape.n, form.b_rows), shape.b_scale_stride);
+    if (form.a_type == ScaleType::kE8m0) a_e8m0 = to_e8m0(random, a_scale);
+    if (form.b_type == ScaleType::kE8m0) b_e8m0 = to_e8m0(random, b_scale);
+  }
+  // Random codes, and what they stand for in `values`.
+  static std::vector<uint8_t> to_e8m0(Random& random, std::vector<float>& values) {
+    std::vector<uint8_t> codes;
+    for (float& v : values) {
+      codes.push_back(uint8_t(117 + random.below(12)));
+      v = reference::e8m0_decode(codes.back());
+    }
+    return codes;
   }
 
   static std::vector<uint8_t> padded(const std::vector<uint8_t>& rows, size_t width,
@@ -55,9 +75,12 @@ std::vector<float> run(const Problem& problem, const Fp8GemmShape& shape,
                        const Fp8GemmConfig& config, const std::vector<float>& d_before = {}) {
   GpuCase gpu(*device());
   GuardedBuffer& a = gpu.input(problem.a);
-  GuardedBuffer& a_scale = gpu.input(problem.a_scale);
+  const auto scale = [&](ScaleType type, const auto& floats, const auto& bytes) -> GuardedBuffer& {
+    return type == ScaleType::kF32 ? gpu.input(floats) : gpu.input(bytes);
+  };
+  GuardedBuffer& a_scale = scale(shape.scales.a_type, problem.a_scale, problem.a_e8m0);
   GuardedBuffer& b = gpu.input(problem.b);
-  GuardedBuffer& b_scale = gpu.input(problem.b_scale);
+  GuardedBuffer& b_scale = scale(shape.scales.b_type, problem.b_scale, problem.b_e8m0);
   const uint64_t d_bytes =
       shape.m ? (uint64_t(shape.m - 1) * shape.d_stride + shape.n) * element_bytes(shape.d_type)
               : 0;
@@ -160,6 +183,71 @@ TEST_F(Fp8GemmGpu, ANanScalePoisonsItsRowOnly) {
   for (size_t i = 0; i < d.size(); ++i) EXPECT_EQ(std::isnan(d[i]), i / 33 == 2) << i;
 }
 
+const std::vector<Fp8ScaleForm>& scale_forms() {
+  using enum ScaleType;
+  static const std::vector<Fp8ScaleForm> forms = {{kF32, kF32, 1},
+                                                  {kE8m0, kE8m0, 128},
+                                                  {kE8m0, kE8m0, 1},
+                                                  {kF32, kE8m0, 128},
+                                                  {kE8m0, kF32, 1}};
+  return forms;
+}
+
+TEST_F(Fp8GemmGpu, TakesScalesOfEveryForm) {
+  uint32_t seed = 200;
+  for (const Fp8ScaleForm& form : scale_forms()) {
+    for (GemmSize size : {GemmSize{1, 131, 300}, {7, 257, 129}, {19, 45, 391}}) {
+      Problem problem(size, seed, /*extra=*/seed % 3);
+      problem.set_scales(form, ++seed);
+      expect_matches_reference(problem, problem.shape);
+    }
+  }
+}
+
+TEST_F(Fp8GemmGpu, TheBitsDependOnTheScalesValuesOnly) {
+  Problem bytes({5, 300, 391}, 230);
+  bytes.set_scales({ScaleType::kE8m0, ScaleType::kE8m0, 128}, 231);
+  const auto run_chosen = [](const Problem& p) {
+    return run(p, p.shape, fp8_gemm_choose(p.shape, device()->caps()));
+  };
+  const std::vector<float> expected = run_chosen(bytes);
+  Problem floats = bytes;
+  floats.shape.scales = {};
+  EXPECT_EQ(run_chosen(floats), expected);
+  // A row of scales for each row of b instead of one for 128.
+  Problem rows = floats;
+  rows.shape.scales.b_rows = 1;
+  rows.b_scale.clear();
+  for (uint32_t row = 0; row < 300; ++row) {
+    const auto first = floats.b_scale.begin() + row / 128 * floats.shape.b_scale_stride;
+    rows.b_scale.insert(rows.b_scale.end(), first, first + floats.shape.b_scale_stride);
+  }
+  EXPECT_EQ(run_chosen(rows), expected);
+}
+
+// One product per code: 1 * 1 * 2^(e-127), subnormal for e = 0, where a driver may flush it.
+TEST_F(Fp8GemmGpu, DecodesEveryE8m0CodeExactly) {
+  Problem problem({256, 1, 16}, 1);
+  problem.set_scales({ScaleType::kE8m0, ScaleType::kF32, 128}, 1);
+  std::fill(problem.a.begin(), problem.a.end(), uint8_t(0));
+  std::fill(problem.b.begin(), problem.b.end(), uint8_t(0));
+  problem.b[0] = 0x38;
+  problem.b_scale[0] = 1.0f;
+  for (uint32_t code = 0; code < 256; ++code) {
+    problem.a[size_t(code) * problem.shape.a_stride] = 0x38;
+    problem.a_e8m0[code] = uint8_t(code);
+  }
+  const std::vector<float> d =
+      run(problem, problem.shape, fp8_gemm_choose(problem.shape, device()->caps()));
+  // The block sum holds 2^-16, so that the scale is multiplied by 2^16 first: infinite from 2^112
+  // on.
+  for (uint32_t code = 1; code < 127 + 112; ++code) {
+    EXPECT_EQ(d[code], reference::e8m0_decode(uint8_t(code))) << code;
+  }
+  EXPECT_TRUE(d[0] == 0.0f || d[0] == std::ldexp(1.0f, -127));
+  EXPECT_TRUE(std::isnan(d[255]));
+}
+
 // A decode over all codes: one product per code.
 TEST_F(Fp8GemmGpu, DecodesEveryCodeExactly) {
   Problem problem({1, 254, 16}, 1);
@@ -227,6 +315,8 @@ TEST(Fp8GemmHost, RefusesEveryBrokenRuleByName) {
             "fp8_gemm: a_scale_stride must be at least ceil(k/128), got 1 < 2");
   EXPECT_EQ(refused([](auto& s) { s.b_scale_stride = 1; }),
             "fp8_gemm: b_scale_stride must be at least ceil(k/128), got 1 < 2");
+  EXPECT_EQ(refused([](auto& s) { s.scales.b_rows = 64; }),
+            "fp8_gemm: scales.b_rows must be 128 or 1, got 64");
   EXPECT_EQ(refused([](auto& s) { s.d_stride = 19; }),
             "fp8_gemm: d_stride must be at least n, got 19 < 20");
   EXPECT_EQ(refused([](auto& s) { s.m = 16 * 65535 + 1; }),

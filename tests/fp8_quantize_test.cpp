@@ -75,6 +75,34 @@ TEST_F(Fp8QuantizeGpu, EqualsTheReferenceOnRaggedSizes) {
   }
 }
 
+// The byte form holds the exponents of the same scales, and 0xff where those are NaN.
+TEST_F(Fp8QuantizeGpu, WritesE8m0Bytes) {
+  for (auto [rows, k] : {std::pair{1u, 1u}, {3u, 129u}, {5u, 391u}, {2u, 2112u}}) {
+    Random random(rows);
+    std::vector<float> x = random.normals(size_t(rows) * k);
+    for (float& v : x) v = std::ldexp(v, int(random.below(200)) - 80);
+    x.back() = rows == 3 ? INFINITY : NAN;
+    Fp8QuantizeShape s = Fp8QuantizeShape::packed(rows, k, ScaleFormat::kUe8m0);
+    s.scale_type = ScaleType::kE8m0, s.scale_stride += 3;
+    GpuCase gpu(*device());
+    GuardedBuffer& in = gpu.input(x);
+    GuardedBuffer& q = gpu.output(uint64_t{rows} * s.q_stride);
+    GuardedBuffer& scale = gpu.output(uint64_t{rows} * s.scale_stride);
+    const auto kernel = Fp8Quantize::create(*device(), fp8_quantize_choose(s, device()->caps()));
+    ASSERT_TRUE(kernel.ok());
+    gpu.run([&](Recorder& recorder) {
+      return kernel->record(recorder, s, {in.address(), q.address(), scale.address()});
+    });
+    const auto expected = reference::fp8_quantize(rows, k, x.data(), k, ScaleFormat::kUe8m0);
+    EXPECT_TRUE(same_bits(gpu.rows<uint8_t>(q, rows, k, s.q_stride), expected.codes, k));
+    std::vector<float> scales;
+    for (uint8_t code : gpu.rows<uint8_t>(scale, rows, ceil_div(k, 128), s.scale_stride)) {
+      scales.push_back(reference::e8m0_decode(code));
+    }
+    EXPECT_TRUE(same_bits(scales, expected.scales, ceil_div(k, 128)));
+  }
+}
+
 // Group maxima that stress the scale: 448*2^k and 2^k with 2 ulp around, the clamp, random ones.
 std::vector<float> hard_maxima() {
   std::vector<float> maxima = {0.0f, 1e-30f, 1e-4f, ulps(1e-4f, 1), ulps(1e-4f, -1), 3.4028235e38f};
@@ -278,6 +306,8 @@ TEST(Fp8QuantizeHost, RefusesEveryBrokenRuleByName) {
             "fp8_quantize: q_stride must be a multiple of 16 bytes, got 201");
   EXPECT_EQ(refused([](auto& s) { s.scale_stride = 1; }),
             "fp8_quantize: scale_stride must be at least ceil(k/128), got 1 < 2");
+  EXPECT_EQ(refused([](auto& s) { s.scale_type = ScaleType::kE8m0; }),
+            "fp8_quantize: scale_type e8m0 needs scale_format ue8m0, got fp32");
   EXPECT_EQ(refused([](auto& s) { s.rows = 65536; }),
             "fp8_quantize: rows must be at most 65535, got 65536");
 }

@@ -21,6 +21,7 @@
 #include "layout/mla_prefill.h"
 #include "layout/moe_gate.h"
 #include "layout/moe_permute.h"
+#include "layout/moe_tiles.h"
 #include "layout/rms_norm.h"
 #include "layout/rope.h"
 #include "layout/sample.h"
@@ -59,10 +60,13 @@ std::vector<ModuleLayout> table() {
       entry<Fp8GroupedGemmPush>("fp8_grouped_gemm_coopmat", coopmat),
       entry<Fp8GroupedGemmPush>("fp8_grouped_gemm_coopmat_float8", coopmat),
       entry<Fp8QuantizePush>("fp8_quantize"),
-      entry<Fp8GemmPush>("fp8_gemm", {kFp8GemmSpecTileM, kFp8GemmSpecTileN, kFp8GemmSpecDBf16}),
-      entry<Fp8GroupedGemmPush>(
-          "fp8_grouped_gemm",
-          {kFp8GroupedGemmSpecTileM, kFp8GroupedGemmSpecTileN, kFp8GroupedGemmSpecDBf16}),
+      entry<Fp8GemmPush>("fp8_gemm",
+                         {kFp8GemmSpecTileM, kFp8GemmSpecTileN, kFp8GemmSpecDBf16,
+                          kFp8GemmSpecAScaleE8m0, kFp8GemmSpecBScaleE8m0, kFp8GemmSpecBScaleShift}),
+      entry<Fp8GroupedGemmPush>("fp8_grouped_gemm",
+                                {kFp8GroupedGemmSpecTileM, kFp8GroupedGemmSpecTileN,
+                                 kFp8GroupedGemmSpecDBf16, kFp8GroupedGemmSpecAScaleE8m0,
+                                 kFp8GroupedGemmSpecBScaleE8m0, kFp8GroupedGemmSpecBScaleShift}),
       entry<Bf16GemmPush>("bf16_gemm", {kBf16GemmSpecTileM, kBf16GemmSpecTileN, kBf16GemmSpecABf16,
                                         kBf16GemmSpecDBf16}),
       entry<Bf16GroupedGemmPush>(
@@ -86,6 +90,7 @@ std::vector<ModuleLayout> table() {
       entry<MlaDecodePush>("mla_decode_combine"),
       entry<MoeGatePush>("moe_gate"),
       entry<MoePermutePush>("moe_permute"),
+      entry<MoeTilesPush>("moe_tiles"),
       entry<MoeCombinePush>("moe_combine"),
       entry<SamplePush>("sample"),
   };

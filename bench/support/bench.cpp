@@ -144,8 +144,13 @@ std::vector<Bench::Case> Bench::selected() const {
     return result;
   }
   for (const Shape& wanted : options_.shapes) {
+    // A shape with all dimensions of some cases is not one of those that have more.
+    const bool full = std::any_of(cases_.begin(), cases_.end(), [&](const Case& c) {
+      return c.shape.size() == wanted.size() && c.shape.with(wanted);
+    });
     bool fits = false;
     for (const Case& c : cases_) {
+      if (full && c.shape.size() != wanted.size()) continue;
       if (const std::optional<Shape> shape = c.shape.with(wanted)) {
         take({c.kernel, *shape});
         fits = true;

@@ -31,6 +31,7 @@ class Shape {
   [[nodiscard]] uint32_t operator[](std::string_view name) const;
   [[nodiscard]] const std::string& word(std::string_view name) const;
 
+  [[nodiscard]] size_t size() const { return dimensions_.size(); }
   [[nodiscard]] bool has(std::string_view name) const;
   // This shape with the values of `other`; empty when it has a dimension that this one lacks, or a
   // word in the place of a number.

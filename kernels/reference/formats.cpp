@@ -30,6 +30,10 @@ uint8_t e4m3_encode(float value) noexcept {
   return sign | uint8_t(code > 0x7e ? 0x7e : code);
 }
 
+float e8m0_decode(uint8_t code) noexcept {
+  return code == 255 ? std::bit_cast<float>(0x7fc00000u) : std::ldexp(1.0f, int(code) - 127);
+}
+
 float bf16_decode(uint16_t code) noexcept {
   return std::bit_cast<float>(uint32_t(code) << 16);
 }

@@ -29,7 +29,7 @@ ValueAndMagnitude fp8_gemm(const Fp8GemmShape& s, const Fp8GemmInputs& in) {
     for (uint32_t i = 0; i < s.m; ++i)
       a(i, k) *= double(in.a_scale[size_t(i) * s.a_scale_stride + kb]);
     for (uint32_t j = 0; j < s.n; ++j) {
-      b(j, k) *= double(in.b_scale[size_t(j / 128) * s.b_scale_stride + kb]);
+      b(j, k) *= double(in.b_scale[size_t(j / s.scales.b_rows) * s.b_scale_stride + kb]);
     }
   }
   const MatrixD value = a * b.transpose();

@@ -6,6 +6,7 @@ ValueAndMagnitude fp8_grouped_gemm(const Fp8GroupedGemmShape& s, const Fp8Groupe
   ValueAndMagnitude result;
   Fp8GemmShape one = Fp8GemmShape::packed(1, s.n, s.k);
   one.b_stride = s.b_stride, one.b_scale_stride = s.b_scale_stride;
+  one.scales = s.scales;
   for (uint32_t expert = 0, row = 0; expert < s.experts; ++expert) {
     for (; row < (*in.expert_ends)[expert]; ++row) {
       const size_t source = in.a_rows ? in.a_rows[row] : row;

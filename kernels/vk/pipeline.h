@@ -28,7 +28,7 @@ struct SpecConstant {
 
 // Allocates nothing: a kernel makes one for every record().
 struct PipelineKey {
-  static constexpr size_t kMaxConstants = 12;
+  static constexpr size_t kMaxConstants = 16;
   std::string_view module;  // EmbeddedModule::name, or a caller's while it looks up
   std::array<SpecConstant, kMaxConstants> constants{};
   uint32_t constant_count = 0;

@@ -24,9 +24,11 @@ struct Bf16GemmPush {
   uint b_stride;  // elements
   uint d_stride;  // elements
   uint flags;
-  uint reserved;
+  uint a_batch_stride;  // elements, as the other two
+  uint b_batch_stride;
+  uint d_batch_stride;
 };
-HADAL_CHECK_SIZE(Bf16GemmPush, 56);
+HADAL_CHECK_SIZE(Bf16GemmPush, 64);
 
 HADAL_LAYOUT_END
 

@@ -9,6 +9,10 @@ HADAL_LAYOUT_BEGIN
 HADAL_CONST(kFp8GemmSpecTileM, 10);  // rows of d per workgroup
 HADAL_CONST(kFp8GemmSpecTileN, 11);  // columns of d per invocation
 HADAL_CONST(kFp8GemmSpecDBf16, 12);  // 1: d is bfloat16
+// Forms of the scales.
+HADAL_CONST(kFp8GemmSpecAScaleE8m0, 20);   // 1: a_scale is e8m0, one byte each
+HADAL_CONST(kFp8GemmSpecBScaleE8m0, 21);   // 1: b_scale is e8m0
+HADAL_CONST(kFp8GemmSpecBScaleShift, 22);  // rows of b per row of b_scale: 1 << this, 7 or 0
 
 HADAL_CONST(kFp8GemmFlagAccumulate, 1);  // d += instead of d =
 

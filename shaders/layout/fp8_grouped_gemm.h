@@ -9,6 +9,10 @@ HADAL_LAYOUT_BEGIN
 HADAL_CONST(kFp8GroupedGemmSpecTileM, 10);  // rows of d per tile of the list
 HADAL_CONST(kFp8GroupedGemmSpecTileN, 11);  // columns of d per invocation
 HADAL_CONST(kFp8GroupedGemmSpecDBf16, 12);  // 1: d is bfloat16
+// Forms of the scales.
+HADAL_CONST(kFp8GroupedGemmSpecAScaleE8m0, 20);   // 1: a_scale is e8m0, one byte each
+HADAL_CONST(kFp8GroupedGemmSpecBScaleE8m0, 21);   // 1: b_scale is e8m0
+HADAL_CONST(kFp8GroupedGemmSpecBScaleShift, 22);  // rows of b per row of b_scale: 1 << this, 7 or 0
 
 struct Fp8GroupedGemmPush {
   uint64_t a;        // [tokens, k] e4m3

@@ -7,11 +7,12 @@
 HADAL_LAYOUT_BEGIN
 
 HADAL_CONST(kFp8QuantizeFlagUe8m0, 1);  // scales are powers of two
+HADAL_CONST(kFp8QuantizeFlagBytes, 2);  // and stored as e8m0
 
 struct Fp8QuantizePush {
   uint64_t x;      // [rows, k] float
   uint64_t q;      // [rows, k] e4m3
-  uint64_t scale;  // [rows, ceil(k/128)] float
+  uint64_t scale;  // [rows, ceil(k/128)] float or e8m0
   uint k;
   uint x_stride;      // elements between rows
   uint q_stride;      // bytes

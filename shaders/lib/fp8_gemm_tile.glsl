@@ -1,5 +1,5 @@
 // The inner product of fp8_gemm and fp8_grouped_gemm: one TILE_M x TILE_N tile per invocation.
-// Needs TILE_M and TILE_N before the include.
+// Needs TILE_M and TILE_N, and lib/fp8_scale.glsl, before the include.
 
 // Eight packed values of a row at k, times 2^-8; `valid` < 8 zeroes the rest (padding may hold NaN).
 // a is uniform and b differs per invocation, hence two forms: 64-bit loads halve a CPU driver's
@@ -47,7 +47,7 @@ void fp8_gemm_tile(uint64_t a_row[TILE_M], uint64_t a_scale_row[TILE_M], uint64_
   [[unroll]] for (uint j = 0; j < TILE_N; j++) {
     uint col = min(n0 + j * gl_WorkGroupSize.x, n - 1);
     b_row[j] = b + uint64_t(col) * b_stride;
-    b_scale_row[j] = b_scale + uint64_t(col / kFp8Block) * b_scale_stride * 4;
+    b_scale_row[j] = b_scale_row_of(b_scale, col, b_scale_stride);
   }
   [[unroll]] for (uint i = 0; i < TILE_M; i++) {
     [[unroll]] for (uint j = 0; j < TILE_N; j++) acc[i][j] = 0.0;
@@ -65,9 +65,9 @@ void fp8_gemm_tile(uint64_t a_row[TILE_M], uint64_t a_scale_row[TILE_M], uint64_
     }
     if (full < end) fp8_gemm_step(a_row, b_row, full, end - full, b_stride, t);
     float sb[TILE_N];
-    [[unroll]] for (uint j = 0; j < TILE_N; j++) sb[j] = FloatIn(b_scale_row[j] + kb * 4).v;
+    [[unroll]] for (uint j = 0; j < TILE_N; j++) sb[j] = b_scale_at(b_scale_row[j], kb);
     [[unroll]] for (uint i = 0; i < TILE_M; i++) {
-      float sa = FloatIn(a_scale_row[i] + kb * 4).v;
+      float sa = a_scale_at(a_scale_row[i], kb);
       [[unroll]] for (uint j = 0; j < TILE_N; j++) {
         precise float scale = sa * sb[j];
         acc[i][j] = mac(t[i][j], scale * rescale, acc[i][j]);

@@ -89,16 +89,25 @@ uint quantize_lane_begin() { return gl_LocalInvocationID.x * QUANTIZE_ELEMS; }
 
 // Quantises the group that begins at channel `group_begin` of a row of n channels. x holds this
 // invocation's channels from group_begin + quantize_lane_begin(); those from n on are ignored. All
-// invocations must call. q_row is a multiple of 4; bytes from n on are not written.
+// invocations must call. q_row is a multiple of 4; bytes from n on are not written. scale_bytes: the scale
+// is stored as e8m0 (ue8m0 only).
 void quantize_group(float x[QUANTIZE_ELEMS], uint group_begin, uint n, uint64_t q_row,
-                    uint64_t scale_row, bool ue8m0) {
+                    uint64_t scale_row, bool ue8m0, bool scale_bytes) {
   uint begin = group_begin + quantize_lane_begin();
   uint amax = 0;
   [[unroll]] for (uint i = 0; i < QUANTIZE_ELEMS; i++) {
     if (begin + i < n) amax = max(amax, floatBitsToUint(x[i]) & 0x7fffffffu);
   }
   Fp8Scale s = fp8_scale(workgroup_max(amax), ue8m0);
-  if (gl_LocalInvocationID.x == 0) FloatOut(scale_row + (group_begin / kFp8Block) * 4).v = s.scale;
+  if (gl_LocalInvocationID.x == 0) {
+    uint group = group_begin / kFp8Block;
+    if (scale_bytes) {
+      // The exponent of a positive power of two is its e8m0 code; the NaN's gives 0xff.
+      U8Out(scale_row + group).v = uint8_t(floatBitsToUint(s.scale) >> 23);
+    } else {
+      FloatOut(scale_row + group * 4).v = s.scale;
+    }
+  }
   [[unroll]] for (uint i = 0; i < QUANTIZE_ELEMS; i += 4) {
     uint c = begin + i;
     uint word = fp8_encode(x[i], s.inverse) | (fp8_encode(x[i + 1], s.inverse) << 8) |
@@ -110,6 +119,12 @@ void quantize_group(float x[QUANTIZE_ELEMS], uint group_begin, uint n, uint64_t 
       for (uint j = 0; c + j < n; j++) U8Out(q_row + c + j).v = uint8_t(word >> (8 * j));
     }
   }
+}
+
+// The same with scales stored as floats.
+void quantize_group(float x[QUANTIZE_ELEMS], uint group_begin, uint n, uint64_t q_row,
+                    uint64_t scale_row, bool ue8m0) {
+  quantize_group(x, group_begin, n, q_row, scale_row, ue8m0, false);
 }
 
 // x, each value replaced by what quantising its group and decoding again gives: code * scale, one

@@ -1,20 +1,23 @@
 // bf16_gemm: D[m,n] = sum_k A[m,k] B[n,k] (+ D), B bfloat16: the linear layers that DeepSeek-V3
-// keeps in bfloat16 (output head, router), and all of them in a bfloat16 checkpoint.
+// keeps in bfloat16 (output head, router), and all of them in a bfloat16 checkpoint. Batched, the
+// same for matrices at regular distances: attention's absorbed projections, a head each.
 //
 //   a  float or bfloat16 [m, k], row stride a_stride
 //   b  bfloat16 [n, k], row stride b_stride (the checkpoint's weight, not transposed)
 //   d  float or bfloat16 [m, n], row stride d_stride
 //
 // Requirements: addresses of a and b multiples of 16, of d of its element; a row of a and of b
-// starts at a multiple of 16 bytes (a_stride a multiple of 4 floats or 8 bfloat16, b_stride of 8);
-// any m, n, k >= 0 (k = 0 gives 0, or d unchanged). What lies between k and the next multiple of 16
-// bytes of a row is read, never used. Infinities and NaN follow IEEE arithmetic.
+// starts at a multiple of 16 bytes (a_stride and a_batch_stride multiples of 4 floats or 8
+// bfloat16, b_stride and b_batch_stride of 8); the batches' rows of d apart or interleaved, not
+// overlapping; any batch, m, n, k >= 0 (k = 0 gives 0, or d unchanged). What lies between k and the
+// next multiple of 16 bytes of a row is read, never used. Infinities and NaN follow IEEE
+// arithmetic.
 //
 // Contract: reads a, b (and d when accumulating), writes d[:, :n] and nothing between n and
 // d_stride. No scratch. record() may be called from several threads on different recorders.
 // Determinism: k is summed ascending in segments of 128, segments folded left to right, in float;
-// the bits of a row depend on that row and b only, not on m, the tile or the position in the batch,
-// and a bfloat16 a gives the bits of the same values as floats. Error bound against exact
+// the bits of a row depend on that row and b only, not on m, the tile, the batch or the position in
+// it, and a bfloat16 a gives the bits of the same values as floats. Error bound against exact
 // arithmetic: tests/support/tolerance.h, bf16_gemm_bound.
 //
 // Source: DeepSeek-V3 technical report (arXiv 2412.19437) 3.3.1 (what stays in bfloat16).
@@ -42,6 +45,10 @@ struct Bf16GemmShape {
   uint32_t a_stride = 0;  // elements, at least k
   uint32_t b_stride = 0;  // elements, at least k
   uint32_t d_stride = 0;  // elements, at least n
+  // Distances between the matrices of consecutive batches, in elements; not looked at for one. A
+  // stride of 0 shares a or b.
+  uint32_t batch = 1;
+  uint32_t a_batch_stride = 0, b_batch_stride = 0, d_batch_stride = 0;
   ElementType a_type = ElementType::kF32;
   ElementType d_type = ElementType::kF32;
   bool accumulate = false;  // d += instead of d =

@@ -8,7 +8,8 @@
 //   expert_table  ExpertWeight [experts] (grouped_gemm.h): each expert's b, bfloat16 [n, k], row
 //                 stride b_stride; b_scale is ignored; experts may lie in different buffers
 //   tiles         MoeTile [grouped_gemm_max_tiles]: which rows are whose, made on the device for
-//                 this configuration's tile_m
+//                 this configuration's tile_m, by moe_permute or, from segment ends or from the
+//                 counts of masked groups, by moe_tiles
 //   indirect      VkDispatchIndirectCommand at indirect_offset of indirect_buffer: {x =
 //                 column_groups(n), y = tiles in the list, z = 1}
 //   d             float or bfloat16 [rows, n], row stride d_stride
@@ -16,6 +17,9 @@
 // Requirements: as bf16_gemm for a, b and d; expert_table a multiple of 8, a_rows and tiles of 4.
 // The host cannot see into the lists: experts and rows named there must exist, and no two tiles
 // name one row. Rows of d in no tile keep their content.
+//
+// Masked form, a [experts, m_max, k] and d [experts, m_max, n] with counts on the device: rows =
+// experts * m_max, no a_rows, the list from moe_tiles, expected_rows what the counts may add up to.
 //
 // Contract: reads a, a_rows, the table, the tiles, the indirect command and the weights; writes
 // d[:, :n] of the rows in tiles. All are declared to the recorder but the weights, which are taken
@@ -49,9 +53,10 @@ struct Bf16GroupedGemmShape {
   uint32_t rows = 0;    // of d: all experts' together
   uint32_t tokens = 0;  // rows of a; equals rows without a_rows
   uint32_t experts = 0, n = 0, k = 0;
-  uint32_t a_stride = 0;  // elements, at least k
-  uint32_t b_stride = 0;  // elements, at least k; of every expert
-  uint32_t d_stride = 0;  // elements, at least n
+  uint32_t expected_rows = 0;  // in tiles, for the choice of tile_m only; 0: all `rows`
+  uint32_t a_stride = 0;       // elements, at least k
+  uint32_t b_stride = 0;       // elements, at least k; of every expert
+  uint32_t d_stride = 0;       // elements, at least n
   ElementType d_type = ElementType::kF32;
 
   // Tightest legal strides for the sizes, tokens = rows.

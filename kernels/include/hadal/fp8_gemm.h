@@ -2,9 +2,10 @@
 // D) over blocks kb of 128 channels: DeepSeek-V3's FP8 linear layer.
 //
 //   a        e4m3 [m, k], row stride a_stride bytes
-//   a_scale  float [m, ceil(k/128)], row stride a_scale_stride
+//   a_scale  float or e8m0 [m, ceil(k/128)], row stride a_scale_stride
 //   b        e4m3 [n, k], row stride b_stride bytes (the checkpoint's weight, not transposed)
-//   b_scale  float [ceil(n/128), ceil(k/128)], row stride b_scale_stride (`weight_scale_inv`)
+//   b_scale  float or e8m0 [ceil(n/128), ceil(k/128)], row stride b_scale_stride
+//            (`weight_scale_inv`); or, as a has it, one row for each of b: [n, ceil(k/128)]
 //   d        float or bfloat16 [m, n], row stride d_stride
 //
 // Requirements: addresses of a and b multiples of 16, of the others of their element; a row of a
@@ -49,6 +50,7 @@ struct Fp8GemmShape {
   uint32_t d_stride = 0;        // elements, at least n
   ElementType d_type = ElementType::kF32;
   bool accumulate = false;  // d += instead of d =
+  Fp8ScaleForm scales;
 
   // Tightest legal strides for the sizes.
   [[nodiscard]] static Fp8GemmShape packed(uint32_t m, uint32_t n, uint32_t k);
@@ -64,6 +66,7 @@ struct Fp8GemmConfig {
   uint32_t tile_n = 0;          // columns of d per invocation (portable) or workgroup (others)
   uint32_t workgroup_size = 0;  // invocations, along n
   ElementType d_type = ElementType::kF32;
+  Fp8ScaleForm scales;
   bool use_fma = false;
   GemmPath path = GemmPath::kPortable;
   GemmTile gpu_tile;                      // of the other paths; tile_m and tile_n repeat its own

@@ -3,15 +3,16 @@
 // expert.
 //
 //   a             e4m3 [tokens, k], row stride a_stride bytes
-//   a_scale       float [tokens, ceil(k/128)], row stride a_scale_stride
+//   a_scale       float or e8m0 [tokens, ceil(k/128)], row stride a_scale_stride
 //   a_rows        uint32 [rows], optional (0): s(r) = a_rows[r], a gather instead of a copy;
 //   without
 //                 it s(r) = r
 //   expert_table  ExpertWeight [experts] (grouped_gemm.h): each expert's b, e4m3 [n, k], row stride
-//                 b_stride bytes, and b_scale, float [ceil(n/128), ceil(k/128)], row stride
-//                 b_scale_stride; experts may lie in different buffers
+//                 b_stride bytes, and b_scale, float or e8m0 [ceil(n/128) or n,
+//                 ceil(k/128)], row stride b_scale_stride; experts may lie in different buffers
 //   tiles         MoeTile [grouped_gemm_max_tiles]: which rows are whose, made on the device for
-//                 this configuration's tile_m
+//                 this configuration's tile_m, by moe_permute or, from segment ends or from the
+//                 counts of masked groups, by moe_tiles
 //   indirect      VkDispatchIndirectCommand at indirect_offset of indirect_buffer: {x =
 //                 column_groups(n), y = tiles in the list, z = 1}
 //   d             float or bfloat16 [rows, n], row stride d_stride
@@ -19,6 +20,9 @@
 // Requirements: as fp8_gemm for a, b, scales and d; expert_table a multiple of 8, a_rows and tiles
 // of 4. The host cannot see into the lists: experts and rows named there must exist, and no two
 // tiles name one row. Rows of d in no tile keep their content.
+//
+// Masked form, a [experts, m_max, k] and d [experts, m_max, n] with counts on the device: rows =
+// experts * m_max, no a_rows, the list from moe_tiles, expected_rows what the counts may add up to.
 //
 // Contract: reads a, a_scale, a_rows, the table, the tiles, the indirect command and the weights;
 // writes d[:, :n] of the rows in tiles. All are declared to the recorder but the weights, which are
@@ -54,12 +58,14 @@ struct Fp8GroupedGemmShape {
   uint32_t rows = 0;    // of d: all experts' together
   uint32_t tokens = 0;  // rows of a and a_scale; equals rows without a_rows
   uint32_t experts = 0, n = 0, k = 0;
+  uint32_t expected_rows = 0;   // in tiles, for the choice of tile_m only; 0: all `rows`
   uint32_t a_stride = 0;        // bytes, at least k
   uint32_t a_scale_stride = 0;  // elements, at least ceil(k/128)
   uint32_t b_stride = 0;        // bytes, at least k; of every expert
   uint32_t b_scale_stride = 0;  // elements, at least ceil(k/128)
   uint32_t d_stride = 0;        // elements, at least n
   ElementType d_type = ElementType::kF32;
+  Fp8ScaleForm scales;
 
   // Tightest legal strides for the sizes, tokens = rows.
   [[nodiscard]] static Fp8GroupedGemmShape packed(uint32_t rows, uint32_t experts, uint32_t n,
@@ -81,6 +87,7 @@ struct Fp8GroupedGemmConfig {
   uint32_t tile_n = 0;          // columns of d per invocation (portable) or workgroup (others)
   uint32_t workgroup_size = 0;  // invocations, along n
   ElementType d_type = ElementType::kF32;
+  Fp8ScaleForm scales;
   bool use_fma = false;
   GemmPath path = GemmPath::kPortable;
   GemmTile gpu_tile;                      // of the other paths; tile_m and tile_n repeat its own

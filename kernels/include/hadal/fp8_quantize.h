@@ -3,7 +3,7 @@
 //
 //   x      float [rows, k], row stride x_stride
 //   q      e4m3 [rows, k], row stride q_stride bytes
-//   scale  float [rows, ceil(k/128)], row stride scale_stride
+//   scale  float, or e8m0 with kUe8m0, [rows, ceil(k/128)], row stride scale_stride
 //
 // The rule, bit for bit the same on every device and in reference/fp8_quantize.h:
 //   kFp32:  scale = amax * c with c the float nearest to 1/448; inverse = four Newton steps
@@ -13,8 +13,8 @@
 // A group that holds a NaN or an infinity gets scale NaN and codes 0. The codes 0x7f and 0xff are
 // never written.
 //
-// Requirements: x and scale multiples of 4, q a multiple of 16, q_stride a multiple of 16 bytes;
-// any rows, k >= 0.
+// Requirements: x and (float) scale multiples of 4, q a multiple of 16, q_stride a multiple of 16
+// bytes; any rows, k >= 0.
 //
 // Contract: reads x[:, :k], writes q[:, :k] and scale[:, :ceil(k/128)], and nothing between k and
 // q_stride. No scratch. record() may be called from several threads on different recorders.
@@ -46,6 +46,7 @@ struct Fp8QuantizeShape {
   uint32_t q_stride = 0;      // bytes, at least k
   uint32_t scale_stride = 0;  // elements, at least ceil(k/128)
   ScaleFormat scale_format = ScaleFormat::kFp32;
+  ScaleType scale_type = ScaleType::kF32;  // how scales are stored
 
   // Tightest legal strides for the sizes.
   [[nodiscard]] static Fp8QuantizeShape packed(uint32_t rows, uint32_t k,

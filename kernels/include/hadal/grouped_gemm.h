@@ -1,5 +1,5 @@
 // What the grouped GEMMs (fp8_grouped_gemm, bf16_grouped_gemm) share with whoever makes their tile
-// list (moe_permute, or a host with a router of its own) and their weight table.
+// list (moe_permute, moe_tiles, or a host with a router of its own) and their weight table.
 //
 // Rows of all experts lie in one tensor, sorted by expert. The list cuts every expert's segment
 // into tiles of at most tile_m rows; tiles never cross a segment's end, an empty segment has none.

@@ -19,6 +19,24 @@ enum class ScaleFormat {
   kUe8m0,  // the smallest power of two that is at least amax/448, stored as float
 };
 
+// Storage of a quantisation scale.
+enum class ScaleType {
+  kF32,
+  kE8m0,  // one byte e: 2^(e-127), 0xff is NaN
+};
+[[nodiscard]] constexpr uint32_t scale_bytes(ScaleType type) {
+  return type == ScaleType::kF32 ? 4 : 1;
+}
+
+// How fp8_gemm and fp8_grouped_gemm find the scales of their operands. The bits of a result depend
+// on the scales' values only, not on their storage.
+struct Fp8ScaleForm {
+  ScaleType a_type = ScaleType::kF32;
+  ScaleType b_type = ScaleType::kF32;
+  uint32_t b_rows = kFp8BlockElems;  // rows of b per row of b_scale: 128, or 1 as a has it
+  bool operator==(const Fp8ScaleForm&) const = default;
+};
+
 [[nodiscard]] constexpr uint32_t ceil_div(uint32_t a, uint32_t b) {
   return a / b + (a % b != 0);
 }

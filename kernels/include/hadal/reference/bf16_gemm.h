@@ -14,7 +14,8 @@ struct Bf16GemmInputs {
   const uint16_t* b = nullptr;
 };
 
-// [m, n], dense; without d's old value. Only m, n, k, a_type and the strides of `shape` are used.
+// [batch, m, n], dense; without d's old value. Only batch, m, n, k, a_type and the strides of
+// `shape` are used.
 [[nodiscard]] ValueAndMagnitude bf16_gemm(const Bf16GemmShape& shape, const Bf16GemmInputs& inputs);
 
 }  // namespace hadal::reference

@@ -23,7 +23,8 @@ struct Fp8GemmInputs {
   const float* b_scale = nullptr;
 };
 
-// [m, n], dense. Only m, n, k and the strides of `shape` are used.
+// [m, n], dense. Only m, n, k, the strides and scales.b_rows of `shape` are used; scales are floats
+// whatever its scale types (formats.h decodes e8m0).
 [[nodiscard]] ValueAndMagnitude fp8_gemm(const Fp8GemmShape& shape, const Fp8GemmInputs& inputs);
 
 }  // namespace hadal::reference
