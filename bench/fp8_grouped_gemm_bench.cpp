@@ -1,78 +1,70 @@
-// Speed of fp8_grouped_gemm at DeepSeek-V3's expert shape (gate and up: 2048 x 7168) with 8
-// experts. FLOP = 2*rows*n*k; bytes = a and d once, the weights of the experts that have rows once.
+// Speed of fp8_grouped_gemm: expert GEMMs of DeepSeek-V3 (2048 x 7168 for gate or up, 4096 x 7168
+// for both). FLOP = 2*rows*n*k; bytes = a and d once, the weights of the experts that have rows
+// once.
 #include "hadal/fp8_grouped_gemm.h"
-
-#include <fmt/format.h>
-
-#include <cmath>
 
 #include "hadal/reference/fp8_gemm.h"
 #include "support/bench.h"
+#include "support/gemm_path.h"
 #include "support/moe_tiles.h"
-#include "support/tolerance.h"
+#include "support/routing.h"
 
 namespace hadal::bench {
 namespace {
-
-constexpr uint32_t kExperts = 8, kN = 2048, kK = 7168;
 
 struct Weights {
   Buffer b, b_scale, table;
 };
 
-Weights make_weights(Bench& bench) {
-  const uint64_t b_bytes = uint64_t{kN} * kK, scales = uint64_t{kN / 128} * (kK / 128);
-  Weights w{bench.e4m3(kExperts * b_bytes), bench.floats(kExperts * scales, 0.5f, 1.0f), {}};
+Weights make_weights(Bench& bench, uint32_t experts, uint32_t n, uint32_t k) {
+  const uint64_t b_bytes = uint64_t{n} * k, scales = uint64_t{ceil_div(n, 128)} * ceil_div(k, 128);
+  Weights w{bench.e4m3(experts * b_bytes), bench.floats(experts * scales, 0.5f, 1.0f), {}};
   std::vector<ExpertWeight> table;
-  for (uint32_t e = 0; e < kExperts; ++e) {
+  for (uint32_t e = 0; e < experts; ++e) {
     table.push_back({w.b.address() + e * b_bytes, w.b_scale.address() + e * scales * 4});
   }
-  w.table = bench.buffer(table.size() * sizeof(ExpertWeight));
-  require(bench.device().upload(w.table, 0, std::as_bytes(std::span(table))));
+  w.table = bench.upload(table);
   return w;
 }
 
-// Compares the first and the last row, at a few columns, with the reference.
-bool check_sample(Bench& bench, const Fp8GroupedGemmShape& s, const std::vector<uint32_t>& ends,
-                  const Buffer& a, const Buffer& a_scale, const Weights& w, const Buffer& d) {
-  std::vector<uint8_t> a8(uint64_t{s.rows} * s.a_stride), b8(s.b_stride);
-  require(bench.device().download(a, 0, std::as_writable_bytes(std::span(a8))));
-  const std::vector<float> sa = bench.read_floats(a_scale, uint64_t{s.rows} * s.a_scale_stride);
-  const std::vector<float> sb =
-      bench.read_floats(w.b_scale, uint64_t{kExperts} * (s.n / 128) * s.b_scale_stride);
-  const std::vector<float> result = bench.read_floats(d, uint64_t{s.rows} * s.d_stride);
-  for (uint32_t row : {0u, s.rows - 1}) {
+// A sample of rows and columns, always the first and the last ones.
+Check check_sample(Bench& bench, const Fp8GroupedGemmConfig& config, const Fp8GroupedGemmShape& s,
+                   const std::vector<uint32_t>& ends, const Buffer& a, const Buffer& a_scale,
+                   const Weights& w, const Buffer& d) {
+  Check check;
+  for (uint32_t row : sample_of(s.rows, 8)) {
     uint32_t expert = 0;
     while (row >= ends[expert]) ++expert;
-    for (uint32_t column : {0u, s.n / 3, s.n - 1}) {
-      require(bench.device().download(w.b, (uint64_t{expert} * s.n + column) * s.b_stride,
-                                      std::as_writable_bytes(std::span(b8))));
-      const auto r = reference::fp8_gemm(
-          Fp8GemmShape::packed(1, 1, s.k),
-          {&a8[size_t(row) * s.a_stride], &sa[size_t(row) * s.a_scale_stride], b8.data(),
-           &sb[(size_t(expert) * (s.n / 128) + column / 128) * s.b_scale_stride]});
-      const double error = std::fabs(result[size_t(row) * s.d_stride + column] - r.value[0]);
-      if (!(error <= test::fp8_gemm_bound(s.k, r.value[0], r.magnitude[0]))) return false;
+    const auto a8 = bench.read<uint8_t>(a, uint64_t{row} * s.a_stride, s.a_stride);
+    const auto sa = bench.read<float>(a_scale, uint64_t{row} * s.a_scale_stride, s.a_scale_stride);
+    const auto d_row = bench.read<float>(d, uint64_t{row} * s.d_stride, s.n);
+    for (uint32_t column : sample_of(s.n, 16, row)) {
+      const auto b8 =
+          bench.read<uint8_t>(w.b, (uint64_t{expert} * s.n + column) * s.b_stride, s.b_stride);
+      const auto sb = bench.read<float>(
+          w.b_scale, (uint64_t{expert} * ceil_div(s.n, 128) + column / 128) * s.b_scale_stride,
+          s.b_scale_stride);
+      const auto r = reference::fp8_gemm(Fp8GemmShape::packed(1, 1, s.k),
+                                         {a8.data(), sa.data(), b8.data(), sb.data()});
+      check.add(d_row[column], r.value[0], path_bound(config, s.k, r.value[0], r.magnitude[0]));
     }
   }
-  return true;
+  return check;
 }
 
-void run_case(Bench& bench, const Weights& w, const std::vector<uint32_t>& lengths) {
+void run_case(Bench& bench, const Weights& w, const Shape& shape) {
+  const std::vector<uint32_t> lengths = rows_per_expert(
+      shape.word("routing"), shape["experts"], shape["used"], shape["tokens"], shape["top_k"]);
   const std::vector<uint32_t> ends = test::segment_ends(lengths);
-  const auto s = Fp8GroupedGemmShape::packed(ends.back(), kExperts, kN, kK);
-  const Fp8GroupedGemmConfig config = fp8_grouped_gemm_choose(s, bench.device().caps());
-  const uint32_t used = uint32_t(
-      std::count_if(lengths.begin(), lengths.end(), [](uint32_t length) { return length > 0; }));
-  const std::string name = fmt::format("fp8_grouped_gemm rows={} used={} tile {}x{}", s.rows, used,
-                                       config.tile_m, config.tile_n);
-  if (!bench.selected(name)) return;
+  const auto s = Fp8GroupedGemmShape::packed(ends.back(), shape["experts"], shape["n"], shape["k"]);
+  require(fp8_grouped_gemm_check(s, bench.caps()));
+  const Fp8GroupedGemmConfig config =
+      fp8_grouped_gemm_choose(s, bench.caps(), policy_of(bench.options().policy));
+  const auto used = double(lengths.size() - std::count(lengths.begin(), lengths.end(), 0u));
   const test::MoeTileList list =
       test::make_moe_tiles(ends, config.tile_m, config.column_groups(s.n));
-  const Buffer tiles = bench.buffer(list.tiles.size() * sizeof(MoeTile));
-  const Buffer indirect = bench.buffer(sizeof(list.indirect));
-  require(bench.device().upload(tiles, 0, std::as_bytes(std::span(list.tiles))));
-  require(bench.device().upload(indirect, 0, std::as_bytes(std::span(list.indirect))));
+  const Buffer tiles = bench.upload(list.tiles);
+  const Buffer indirect = bench.upload(std::vector(list.indirect.begin(), list.indirect.end()));
   const Buffer a = bench.e4m3(uint64_t{s.rows} * s.a_stride);
   const Buffer a_scale = bench.floats(uint64_t{s.rows} * s.a_scale_stride, 0.5f, 1.0f);
   const Buffer d = bench.buffer(uint64_t{s.rows} * s.d_stride * 4);
@@ -82,10 +74,10 @@ void run_case(Bench& bench, const Weights& w, const std::vector<uint32_t>& lengt
   args.expert_table = w.table.address(), args.tiles = tiles.address();
   args.indirect_buffer = &indirect;
   bench.time(
-      {name, 2.0 * s.rows * s.n * s.k,
-       double(s.rows) * s.k + double(used) * s.n * s.k + 4.0 * s.rows * s.n},
+      {path_of(config.to_string()), 2.0 * s.rows * s.n * s.k,
+       double(s.rows) * s.k + used * s.n * s.k + 4.0 * s.rows * s.n},
       [&](Recorder& recorder) { return kernel.record(recorder, s, args); },
-      [&] { return check_sample(bench, s, ends, a, a_scale, w, d); });
+      [&] { return check_sample(bench, config, s, ends, a, a_scale, w, d); });
 }
 
 }  // namespace
@@ -93,14 +85,33 @@ void run_case(Bench& bench, const Weights& w, const std::vector<uint32_t>& lengt
 
 int main(int argc, char** argv) {
   using namespace hadal;
-  bench::Options options = bench::parse_options(argc, argv);
-  bench::Bench bench("fp8_grouped_gemm", options);
-  const bench::Weights weights = bench::make_weights(bench);
-  bench::run_case(bench, weights, {0, 1, 0, 0, 0, 0, 0, 0});
-  bench::run_case(bench, weights, {1, 0, 2, 0, 1, 3, 0, 1});
-  if (options.quick) return 0;
-  bench::run_case(bench, weights, {7, 4, 9, 2, 12, 6, 0, 8});
-  bench::run_case(bench, weights, {30, 10, 17, 16, 21, 5, 9, 20});
-  bench::run_case(bench, weights, {128, 0, 0, 0, 0, 0, 0, 0});
-  return 0;
+  bench::Bench bench("fp8_grouped_gemm", argc, argv);
+  const auto add = [&](uint32_t experts, uint32_t used, uint32_t n, uint32_t tokens, uint32_t top_k,
+                       const char* routing) {
+    bench.add({{"experts", experts},
+               {"used", used},
+               {"n", n},
+               {"k", 7168},
+               {"tokens", tokens},
+               {"top_k", top_k},
+               {"routing", routing}});
+  };
+  add(8, 1, 2048, 1, 1, "even");
+  add(8, 8, 2048, 4, 2, "random");
+  if (!bench.options().quick) {
+    add(8, 8, 2048, 24, 2, "random");
+    add(8, 8, 2048, 64, 2, "random");
+    add(8, 1, 2048, 128, 1, "even");
+    add(32, 32, 4096, 128, 8, "even");
+    add(32, 32, 4096, 128, 8, "random");
+  }
+  // Experts of one size are made once.
+  bench::Weights weights;
+  std::vector<uint32_t> made;
+  return bench.run([&](const bench::Shape& s) {
+    const std::vector<uint32_t> wanted = {s["experts"], s["n"], s["k"]};
+    if (made != wanted) weights = bench::make_weights(bench, wanted[0], wanted[1], wanted[2]);
+    made = wanted;
+    bench::run_case(bench, weights, s);
+  });
 }

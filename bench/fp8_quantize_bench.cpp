@@ -2,8 +2,6 @@
 // each.
 #include "hadal/fp8_quantize.h"
 
-#include <fmt/format.h>
-
 #include <cstring>
 
 #include "hadal/reference/fp8_quantize.h"
@@ -12,34 +10,36 @@
 namespace hadal::bench {
 namespace {
 
-bool check(Bench& bench, const Fp8QuantizeShape& s, const Buffer& x, const Buffer& q) {
-  const std::vector<float> values = bench.read_floats(x, uint64_t{s.rows} * s.k);
-  std::vector<uint8_t> codes(uint64_t{s.rows} * s.q_stride);
-  require(bench.device().download(q, 0, std::as_writable_bytes(std::span(codes))));
-  const auto expected =
-      reference::fp8_quantize(s.rows, s.k, values.data(), s.x_stride, s.scale_format);
-  for (uint32_t row = 0; row < s.rows; ++row) {
-    if (std::memcmp(&codes[size_t(row) * s.q_stride], &expected.codes[size_t(row) * s.k], s.k)) {
-      return false;
-    }
+// Codes and scales of a sample of rows, bit by bit.
+Check check_sample(Bench& bench, const Fp8QuantizeShape& s, const Buffer& x, const Buffer& q,
+                   const Buffer& scale) {
+  Check check;
+  for (uint32_t row : sample_of(s.rows, 64)) {
+    const auto values = bench.read<float>(x, uint64_t{row} * s.x_stride, s.k);
+    const auto codes = bench.read<uint8_t>(q, uint64_t{row} * s.q_stride, s.k);
+    const auto scales =
+        bench.read<float>(scale, uint64_t{row} * s.scale_stride, ceil_div(s.k, kFp8BlockElems));
+    const auto expected =
+        reference::fp8_quantize(1, s.k, values.data(), s.x_stride, s.scale_format);
+    check.exact(codes == expected.codes);
+    check.exact(scales == expected.scales);
   }
-  return true;
+  return check;
 }
 
 void run_case(Bench& bench, uint32_t rows, uint32_t k) {
-  const std::string name = fmt::format("fp8_quantize rows={} k={}", rows, k);
-  if (!bench.selected(name)) return;
   const Fp8QuantizeShape s = Fp8QuantizeShape::packed(rows, k);
+  require(fp8_quantize_check(s, bench.caps()));
   const Buffer x = bench.floats(uint64_t{rows} * k, -1.0f, 1.0f);
   const Buffer q = bench.buffer(uint64_t{rows} * s.q_stride);
   const Buffer scale = bench.buffer(uint64_t{rows} * s.scale_stride * 4);
-  const auto kernel =
-      require(Fp8Quantize::create(bench.device(), fp8_quantize_choose(s, bench.device().caps())));
+  const Fp8QuantizeConfig config = fp8_quantize_choose(s, bench.caps());
+  const Fp8Quantize kernel = require(Fp8Quantize::create(bench.device(), config));
   const Fp8QuantizeArgs args{x.address(), q.address(), scale.address()};
   bench.time(
-      {name, 3.0 * rows * k, 5.0 * rows * k + 4.0 * rows * s.scale_stride},
+      {path_of(config.to_string()), 3.0 * rows * k, 5.0 * rows * k + 4.0 * rows * s.scale_stride},
       [&](Recorder& recorder) { return kernel.record(recorder, s, args); },
-      [&] { return check(bench, s, x, q); });
+      [&] { return check_sample(bench, s, x, q, scale); });
 }
 
 }  // namespace
@@ -47,13 +47,12 @@ void run_case(Bench& bench, uint32_t rows, uint32_t k) {
 
 int main(int argc, char** argv) {
   using namespace hadal;
-  bench::Options options = bench::parse_options(argc, argv);
-  bench::Bench bench("fp8_quantize", options);
+  bench::Bench bench("fp8_quantize", argc, argv);
   for (uint32_t rows : {1u, 16u, 512u, 4096u}) {
     for (uint32_t k : {256u, 1536u, 7168u}) {
-      if (options.quick && rows > 16) continue;
-      bench::run_case(bench, rows, k);
+      if (bench.options().quick && rows > 16) continue;
+      bench.add({{"rows", rows}, {"k", k}});
     }
   }
-  return 0;
+  return bench.run([&](const bench::Shape& s) { bench::run_case(bench, s["rows"], s["k"]); });
 }

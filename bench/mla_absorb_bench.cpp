@@ -2,10 +2,6 @@
 // FLOP = 2*tokens*heads*in*out; bytes = the half of w that the direction uses, in and out once.
 #include "hadal/mla_absorb.h"
 
-#include <fmt/format.h>
-
-#include <cmath>
-
 #include "hadal/reference/mla_absorb.h"
 #include "support/bench.h"
 #include "support/tolerance.h"
@@ -13,9 +9,9 @@
 namespace hadal::bench {
 namespace {
 
-// Compares the last head of the last token with the reference.
-bool check_sample(Bench& bench, const MlaAbsorbShape& s, const Buffer& in, const Buffer& w,
-                  const Buffer& w_scale, const Buffer& out) {
+// The last head of the last token.
+Check check_sample(Bench& bench, const MlaAbsorbShape& s, const Buffer& in, const Buffer& w,
+                   const Buffer& w_scale, const Buffer& out) {
   const uint32_t rows = s.heads * (s.nope + s.v);
   std::vector<uint8_t> bytes(w.bytes());
   require(bench.device().download(w, 0, std::as_writable_bytes(std::span(bytes))));
@@ -34,23 +30,19 @@ bool check_sample(Bench& bench, const MlaAbsorbShape& s, const Buffer& in, const
   inputs.w_bf16 = reinterpret_cast<const uint16_t*>(bytes.data()) + row * s.w_stride;
   if (s.weight_type == MlaAbsorbWeight::kE4m3) inputs.w_bf16 = nullptr;
   const auto r = reference::mla_absorb(one, inputs);
+  Check check;
   for (size_t i = 0; i < r.value.size(); ++i) {
     const float actual = result[token * s.out_token_stride + head * s.out_head_stride + i];
-    const double bound = test::mla_absorb_bound(s.in_width(), r.value[i], r.magnitude[i]);
-    if (!(std::fabs(actual - r.value[i]) <= bound)) return false;
+    check.add(actual, r.value[i], test::mla_absorb_bound(s.in_width(), r.value[i], r.magnitude[i]));
   }
-  return true;
+  return check;
 }
 
 void run_case(Bench& bench, uint32_t tokens, MlaAbsorbDirection direction, MlaAbsorbWeight weight) {
   const auto s = MlaAbsorbShape::packed(tokens, 128, 128, 128, 512, direction, weight);
-  const MlaAbsorbConfig config = mla_absorb_choose(s, bench.device().caps());
+  require(mla_absorb_check(s, bench.caps()));
+  const MlaAbsorbConfig config = mla_absorb_choose(s, bench.caps());
   const bool e4m3 = weight == MlaAbsorbWeight::kE4m3;
-  const std::string name =
-      fmt::format("mla_absorb {} {} tokens={} tile {}x{}",
-                  direction == MlaAbsorbDirection::kQuery ? "query" : "value",
-                  e4m3 ? "e4m3" : "bf16", tokens, config.tile_m, config.tile_n);
-  if (!bench.selected(name)) return;
   const uint64_t rows = uint64_t{s.heads} * (s.nope + s.v);
   const Buffer w = e4m3 ? bench.e4m3(rows * s.w_stride) : bench.bf16(rows * s.w_stride, -1, 1);
   const Buffer w_scale = bench.floats(rows / 128 * s.w_scale_stride, 0.5f, 1.0f);
@@ -60,7 +52,7 @@ void run_case(Bench& bench, uint32_t tokens, MlaAbsorbDirection direction, MlaAb
   const MlaAbsorbArgs args{in.address(), w.address(), w_scale.address(), out.address()};
   const double weights = 128.0 * 128.0 * 512.0;
   bench.time(
-      {name, 2.0 * tokens * weights,
+      {path_of(config.to_string()), 2.0 * tokens * weights,
        weights * (e4m3 ? 1 : 2) + 4.0 * tokens * 128.0 * (s.in_width() + s.out_width())},
       [&](Recorder& recorder) { return kernel.record(recorder, s, args); },
       [&] { return check_sample(bench, s, in, w, w_scale, out); });
@@ -71,15 +63,19 @@ void run_case(Bench& bench, uint32_t tokens, MlaAbsorbDirection direction, MlaAb
 
 int main(int argc, char** argv) {
   using namespace hadal;
-  bench::Options options = bench::parse_options(argc, argv);
-  bench::Bench bench("mla_absorb", options);
+  bench::Bench bench("mla_absorb", argc, argv);
   for (uint32_t tokens : {1u, 4u, 16u}) {
-    if (options.quick && tokens > 4) continue;
-    for (auto direction : {MlaAbsorbDirection::kQuery, MlaAbsorbDirection::kValue}) {
-      for (auto weight : {MlaAbsorbWeight::kE4m3, MlaAbsorbWeight::kBf16}) {
-        bench::run_case(bench, tokens, direction, weight);
+    if (bench.options().quick && tokens > 4) continue;
+    for (const char* direction : {"query", "value"}) {
+      for (const char* weight : {"e4m3", "bf16"}) {
+        bench.add({{"tokens", tokens}, {"direction", direction}, {"weight", weight}});
       }
     }
   }
-  return 0;
+  return bench.run([&](const bench::Shape& s) {
+    bench::run_case(
+        bench, s["tokens"],
+        s.word("direction") == "query" ? MlaAbsorbDirection::kQuery : MlaAbsorbDirection::kValue,
+        s.word("weight") == "e4m3" ? MlaAbsorbWeight::kE4m3 : MlaAbsorbWeight::kBf16);
+  });
 }

@@ -2,10 +2,6 @@
 // written.
 #include "hadal/mla_cache_read.h"
 
-#include <fmt/format.h>
-
-#include <algorithm>
-
 #include "hadal/reference/mla_cache_read.h"
 #include "support/bench.h"
 
@@ -15,30 +11,32 @@ namespace {
 void run_case(Bench& bench, uint32_t rows, uint32_t rank, uint32_t rope, bool quantize) {
   const uint32_t pages = ceil_div(rows, 64);
   const MlaCacheReadShape s = MlaCacheReadShape::packed(0, rows, rank, rope, pages * 64);
-  const std::string name = fmt::format("mla_cache_read rows={} rank={} rope={}{}", rows, rank, rope,
-                                       quantize ? " fp8" : "");
-  if (!bench.selected(name)) return;
+  require(mla_cache_read_check(s, bench.caps()));
   std::vector<uint32_t> pages_values;
   for (uint32_t i = 0; i < pages; ++i) pages_values.push_back(pages - 1 - i);
   const Buffer cache = bench.floats(uint64_t{s.cache_rows} * s.row_stride, -1.0f, 1.0f);
-  const Buffer table = bench.buffer(pages * 4);
-  require(bench.device().upload(table, 0, std::as_bytes(std::span(pages_values))));
+  const Buffer table = bench.upload(pages_values);
   const Buffer latent = bench.buffer(uint64_t{rows} * rank * 4);
   const Buffer k_pe = bench.buffer(uint64_t{rows} * rope * 4);
   const Buffer q = bench.buffer(uint64_t{rows} * s.q_stride);
   const Buffer scale = bench.buffer(uint64_t{rows} * s.scale_stride * 4);
   const std::vector<float> values = bench.read_floats(cache, uint64_t{s.cache_rows} * s.row_stride);
   const auto expected = reference::mla_cache_read(s, values.data(), pages_values.data());
-  const MlaCacheRead kernel = require(
-      MlaCacheRead::create(bench.device(), mla_cache_read_choose(s, bench.device().caps())));
+  const MlaCacheReadConfig config = mla_cache_read_choose(s, bench.caps());
+  const MlaCacheRead kernel = require(MlaCacheRead::create(bench.device(), config));
   MlaCacheReadArgs args{cache.address(), table.address(), latent.address(), k_pe.address(), 0, 0};
   if (quantize) args.latent = 0, args.q = q.address(), args.scale = scale.address();
   bench.time(
-      {name, 0.0, double(rows) * (8.0 * rope + (quantize ? 5.0 : 8.0) * rank)},
+      {path_of(config.to_string()), 0.0,
+       double(rows) * (8.0 * rope + (quantize ? 5.0 : 8.0) * rank)},
       [&](Recorder& recorder) { return kernel.record(recorder, s, args); },
       [&] {  // the codes are compared bit by bit in the tests
-        return (quantize || bench.read_floats(latent, expected.latent.size()) == expected.latent) &&
-               bench.read_floats(k_pe, expected.k_pe.size()) == expected.k_pe;
+        Check check;
+        if (!quantize) {
+          check.exact(bench.read_floats(latent, expected.latent.size()) == expected.latent);
+        }
+        check.exact(bench.read_floats(k_pe, expected.k_pe.size()) == expected.k_pe);
+        return check;
       });
 }
 
@@ -47,13 +45,14 @@ void run_case(Bench& bench, uint32_t rows, uint32_t rank, uint32_t rope, bool qu
 
 int main(int argc, char** argv) {
   using namespace hadal;
-  const bench::Options options = bench::parse_options(argc, argv);
-  bench::Bench bench("mla_cache_read", options);
+  bench::Bench bench("mla_cache_read", argc, argv);
   for (uint32_t rows : {1u, 64u, 1024u}) {
-    for (bool quantize : {false, true}) {
-      bench::run_case(bench, rows, 64, 16, quantize);
-      bench::run_case(bench, rows, 512, 64, quantize);
+    for (uint32_t fp8 : {0u, 1u}) {
+      bench.add({{"rows", rows}, {"rank", 64}, {"rope", 16}, {"fp8", fp8}});
+      bench.add({{"rows", rows}, {"rank", 512}, {"rope", 64}, {"fp8", fp8}});
     }
   }
-  return 0;
+  return bench.run([&](const bench::Shape& s) {
+    bench::run_case(bench, s["rows"], s["rank"], s["rope"], s["fp8"] != 0);
+  });
 }

@@ -2,8 +2,6 @@
 // written.
 #include "hadal/mla_cache_write.h"
 
-#include <fmt/format.h>
-
 #include <cmath>
 
 #include "hadal/reference/mla_cache_write.h"
@@ -16,9 +14,7 @@ namespace {
 
 void run_case(Bench& bench, uint32_t tokens, uint32_t rank, uint32_t rope) {
   const MlaCacheWriteShape s = MlaCacheWriteShape::packed(tokens, rank, rope, tokens, 256);
-  const std::string name =
-      fmt::format("mla_cache_write tokens={} rank={} rope={}", tokens, rank, rope);
-  if (!bench.selected(name)) return;
+  require(mla_cache_write_check(s, bench.caps()));
   const size_t width = size_t(rank) + rope;
   std::vector<double> f;
   for (uint32_t i = 0; i < rope / 2; ++i) f.push_back(std::pow(10000.0, -2.0 * i / rope));
@@ -29,20 +25,17 @@ void run_case(Bench& bench, uint32_t tokens, uint32_t rank, uint32_t rope) {
   for (uint32_t t = 0; t < tokens; ++t) slot_values.push_back(t);
   const Buffer y = bench.floats(tokens * width, -1.0f, 1.0f);
   const Buffer weight = bench.floats(rank, 0.5f, 1.5f);
-  const Buffer table = bench.buffer(table_values.size() * 4);
-  const Buffer positions = bench.buffer(tokens * 4), slots = bench.buffer(tokens * 4);
+  const Buffer table = bench.upload(table_values);
+  const Buffer positions = bench.upload(index), slots = bench.upload(slot_values);
   const Buffer cache = bench.buffer(tokens * width * 4);
-  require(bench.device().upload(table, 0, std::as_bytes(std::span(table_values))));
-  require(bench.device().upload(positions, 0, std::as_bytes(std::span(index))));
-  require(bench.device().upload(slots, 0, std::as_bytes(std::span(slot_values))));
   const std::vector<float> y_values = bench.read_floats(y, tokens * width);
   const std::vector<float> weight_values = bench.read_floats(weight, rank);
   const auto expected = reference::mla_cache_write(
       s, {y_values.data(), weight_values.data(), index.data(), table_values.data()});
-  const MlaCacheWrite kernel = require(
-      MlaCacheWrite::create(bench.device(), mla_cache_write_choose(s, bench.device().caps())));
+  const MlaCacheWriteConfig config = mla_cache_write_choose(s, bench.caps());
+  const MlaCacheWrite kernel = require(MlaCacheWrite::create(bench.device(), config));
   bench.time(
-      {name, 4.0 * tokens * double(width), 8.0 * tokens * double(width)},
+      {path_of(config.to_string()), 4.0 * tokens * double(width), 8.0 * tokens * double(width)},
       [&](Recorder& recorder) {
         return kernel.record(recorder, s,
                              {y.address(), weight.address(), positions.address(), table.address(),
@@ -50,12 +43,13 @@ void run_case(Bench& bench, uint32_t tokens, uint32_t rank, uint32_t rope) {
       },
       [&] {
         const std::vector<float> rows = bench.read_floats(cache, tokens * width);
+        Check check;
         for (size_t i = 0; i < rows.size(); ++i) {
           const double bound = i % width < rank ? test::rms_norm_bound(rank, expected.value[i])
                                                 : test::rope_bound(expected.magnitude[i]);
-          if (!(std::fabs(rows[i] - expected.value[i]) <= bound)) return false;
+          check.add(rows[i], expected.value[i], bound);
         }
-        return true;
+        return check;
       });
 }
 
@@ -64,11 +58,11 @@ void run_case(Bench& bench, uint32_t tokens, uint32_t rank, uint32_t rope) {
 
 int main(int argc, char** argv) {
   using namespace hadal;
-  const bench::Options options = bench::parse_options(argc, argv);
-  bench::Bench bench("mla_cache_write", options);
+  bench::Bench bench("mla_cache_write", argc, argv);
   for (uint32_t tokens : {1u, 8u, 128u}) {
-    bench::run_case(bench, tokens, 64, 16);
-    bench::run_case(bench, tokens, 512, 64);
+    bench.add({{"tokens", tokens}, {"rank", 64}, {"rope", 16}});
+    bench.add({{"tokens", tokens}, {"rank", 512}, {"rope", 64}});
   }
-  return 0;
+  return bench.run(
+      [&](const bench::Shape& s) { bench::run_case(bench, s["tokens"], s["rank"], s["rope"]); });
 }

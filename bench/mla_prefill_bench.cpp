@@ -2,8 +2,6 @@
 // query, head and visible key.
 #include "hadal/mla_prefill.h"
 
-#include <fmt/format.h>
-
 #include <cmath>
 
 #include "hadal/reference/mla_prefill.h"
@@ -17,11 +15,8 @@ void run_case(Bench& bench, uint32_t q_begin, uint32_t q_len, uint32_t heads, ui
               uint32_t rope, uint32_t v) {
   MlaPrefillShape s = MlaPrefillShape::packed(q_begin, q_len, heads, nope, rope, v);
   s.scale = 1.0f / std::sqrt(float(nope + rope));
-  const MlaPrefillConfig config = mla_prefill_choose(s, bench.device().caps());
-  const std::string name =
-      fmt::format("mla_prefill {}+{} heads={} {}/{} tile {}x{}", q_begin, q_len, heads, nope + rope,
-                  v, config.tile, config.workgroup_size);
-  if (!bench.selected(name)) return;
+  require(mla_prefill_check(s, bench.caps()));
+  const MlaPrefillConfig config = mla_prefill_choose(s, bench.caps());
   const Buffer q = bench.floats(uint64_t{q_len} * s.q_row_stride, -1.0f, 1.0f);
   const Buffer kv = bench.floats(uint64_t{s.kv_rows} * s.kv_row_stride, -1.0f, 1.0f);
   const Buffer k_pe = bench.floats(uint64_t{s.kv_rows} * rope, -1.0f, 1.0f);
@@ -29,7 +24,7 @@ void run_case(Bench& bench, uint32_t q_begin, uint32_t q_len, uint32_t heads, ui
   const MlaPrefill kernel = require(MlaPrefill::create(bench.device(), config));
   const double pairs = double(q_len) * (q_begin + (q_len + 1.0) / 2) * heads;
   bench.time(
-      {name, 2.0 * pairs * (nope + rope + v),
+      {path_of(config.to_string()), 2.0 * pairs * (nope + rope + v),
        4.0 * (double(s.kv_rows) * (s.kv_row_stride + rope) + double(q_len) * s.q_row_stride)},
       [&](Recorder& recorder) {
         return kernel.record(recorder, s,
@@ -40,6 +35,7 @@ void run_case(Bench& bench, uint32_t q_begin, uint32_t q_len, uint32_t heads, ui
         const std::vector<float> kvs = bench.read_floats(kv, uint64_t{s.kv_rows} * s.kv_row_stride);
         const std::vector<float> pes = bench.read_floats(k_pe, uint64_t{s.kv_rows} * rope);
         const std::vector<float> os = bench.read_floats(o, uint64_t{q_len} * s.o_row_stride);
+        Check check;
         MlaPrefillShape one = s;
         one.q_begin = q_begin + q_len - 1, one.q_len = 1;
         const auto r = reference::mla_prefill(
@@ -49,10 +45,9 @@ void run_case(Bench& bench, uint32_t q_begin, uint32_t q_len, uint32_t heads, ui
               test::attention_weight_error(nope + rope, s.kv_rows, 2.0 + s.kv_rows / 64,
                                            r.score_magnitude[i / v], r.score_range[i / v]);
           const double bound = test::attention_bound(error, s.kv_rows, r.magnitude[i], r.value[i]);
-          if (!(std::fabs(os[size_t(q_len - 1) * s.o_row_stride + i] - r.value[i]) <= bound))
-            return false;
+          check.add(os[size_t(q_len - 1) * s.o_row_stride + i], r.value[i], bound);
         }
-        return true;
+        return check;
       });
 }
 
@@ -61,11 +56,22 @@ void run_case(Bench& bench, uint32_t q_begin, uint32_t q_len, uint32_t heads, ui
 
 int main(int argc, char** argv) {
   using namespace hadal;
-  const bench::Options options = bench::parse_options(argc, argv);
-  bench::Bench bench("mla_prefill", options);
+  bench::Bench bench("mla_prefill", argc, argv);
+  const auto add = [&](uint32_t q_begin, uint32_t q_len, uint32_t heads, uint32_t nope,
+                       uint32_t rope, uint32_t v) {
+    bench.add({{"q_begin", q_begin},
+               {"q_len", q_len},
+               {"heads", heads},
+               {"nope", nope},
+               {"rope", rope},
+               {"v", v}});
+  };
   for (uint32_t q_len : {1u, 2u, 4u, 8u, 64u, 512u}) {
-    bench::run_case(bench, 0, q_len, 8, 32, 32, 32);
-    bench::run_case(bench, 256, q_len, 16, 128, 64, 128);
+    if (bench.options().quick && q_len > 64) continue;
+    add(0, q_len, 8, 32, 32, 32);
+    add(256, q_len, 16, 128, 64, 128);
   }
-  return 0;
+  return bench.run([&](const bench::Shape& s) {
+    bench::run_case(bench, s["q_begin"], s["q_len"], s["heads"], s["nope"], s["rope"], s["v"]);
+  });
 }

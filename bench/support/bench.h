@@ -1,30 +1,38 @@
-// What every bench shares: options, timing a recorded case on the device, one printed line per
-// case.
+// What every bench shares: options, the list of cases, the device and its roofline, timing a
+// recorded case, one printed line and one JSON object per case.
+//
+//   bench::Bench bench("swiglu", argc, argv);
+//   for (uint32_t rows : {1u, 512u}) bench.add({{"rows", rows}, {"n", 2048u}});
+//   return bench.run([&](const bench::Shape& s) { run_case(bench, s["rows"], s["n"]); });
 #pragma once
 
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
 #include "hadal/device.h"
 #include "hadal/recorder.h"
+#include "support/check.h"
+#include "support/roofline.h"
+#include "support/shape.h"
 
 namespace hadal::bench {
 
+// What the command line of every bench says; --help describes each.
 struct Options {
   std::string device;  // DeviceOptions::select
-  std::string json;    // file for the same lines as JSON objects; empty = none
-  double min_seconds =
-      1.0;  // each case runs at least this long or 30 samples, whichever is first met last
+  std::string json;    // empty = none
+  std::vector<Shape> shapes;
+  std::string filter;
+  double min_seconds = 1.0;
   uint32_t min_samples = 30;
-  bool quick = false;  // a few samples of a few cases, for a smoke run
-  std::string filter;  // run only cases whose name contains this
+  bool list = false, quick = false, cold = false, no_roofline = false;
+  std::string policy = "invariant";  // of the FP8 GEMMs: GemmPolicy
 };
-
-// Parses argv (--device --json --quick --filter --seconds); prints help and exits when asked.
-[[nodiscard]] Options parse_options(int argc, char** argv);
 
 // Quantiles of the samples of one case, in nanoseconds.
 struct Timing {
@@ -32,39 +40,88 @@ struct Timing {
   uint32_t samples = 0;
 };
 
-// One case: what it does (for the rates), and whether its result was right.
-struct Case {
-  std::string name;  // e.g. "fp8_gemm m=128 n=2112 k=7168"
-  double flop = 0;   // floating-point operations per run
-  double bytes = 0;  // bytes that must move per run
+// What one run of a case does, for the rates.
+struct Work {
+  std::string path;  // which implementation: path_of(config)
+  double flop = 0;   // floating-point operations that count as work
+  double bytes = 0;  // bytes that must move
 };
 
-// Owns the device and prints a header with the machine, the driver and its limits.
+// "fp8_gemm: portable, tile 16x128; not coopmat: ..." -> "portable, tile 16x128".
+[[nodiscard]] std::string path_of(const std::string& config_text);
+
 class Bench {
  public:
-  Bench(const std::string& title, const Options& options);
+  // Parses argv; prints help and ends the program when asked to or when it is wrong.
+  Bench(std::string kernel, int argc, const char* const* argv);
+  Bench(std::string kernel, const Options& options);
   ~Bench();
-  [[nodiscard]] Device& device() { return *device_; }
-  [[nodiscard]] const Options& options() const { return options_; }
-  [[nodiscard]] bool selected(const std::string& name) const;
 
-  // Buffers filled with random bytes that are right for the format.
+  [[nodiscard]] const Options& options() const { return options_; }
+
+  // Adds a case; `kernel` where a bench measures two.
+  void add(const Shape& shape) { add(kernel_, shape); }
+  void add(const std::string& kernel, const Shape& shape);
+  // Calls `run_case` for every selected case (none with --list), with kernel() set. A dimension
+  // that --shape names replaces that of each listed case; cases that become equal run once, so that
+  // a full shape is one case, listed or not. Returns the exit code: 1 if a result was wrong.
+  [[nodiscard]] int run(const std::function<void(const Shape&)>& run_case);
+
+  // For run_case.
+  [[nodiscard]] Device& device() { return *device_; }
+  [[nodiscard]] const Caps& caps() const { return device_->caps(); }
+  [[nodiscard]] const std::string& kernel() const { return current_kernel_; }
+
+  // Buffers filled with random bytes that are right for the format, the same in every run.
   [[nodiscard]] Buffer buffer(uint64_t bytes);
   [[nodiscard]] Buffer floats(uint64_t count, float low, float high);
   [[nodiscard]] Buffer e4m3(uint64_t count);
   [[nodiscard]] Buffer bf16(uint64_t count, float low, float high);
-  [[nodiscard]] std::vector<float> read_floats(const Buffer& buffer, uint64_t count);
+  template <class T>
+  [[nodiscard]] Buffer upload(const std::vector<T>& values) {
+    Buffer result = buffer(values.size() * sizeof(T));
+    upload(result, 0, std::as_bytes(std::span(values)));
+    return result;
+  }
+  template <class T>
+  [[nodiscard]] std::vector<T> read(const Buffer& source, uint64_t first, uint64_t count) {
+    std::vector<T> values(count);
+    download(source, first * sizeof(T), std::as_writable_bytes(std::span(values)));
+    return values;
+  }
+  [[nodiscard]] std::vector<float> read_floats(const Buffer& source, uint64_t count) {
+    return read<float>(source, 0, count);
+  }
 
-  // Times `record` by timestamps around it (host clock where the queue has none), after one warm-up
-  // run, and prints one line. A case whose check failed prints that instead of a speed.
-  Timing time(const Case& c, const std::function<Status(Recorder&)>& record,
-              const std::function<bool()>& check);
+  // Runs `record` once and checks it; then times it by timestamps (host clock where the queue has
+  // none) and prints one line. A result that failed its check gets no speed.
+  Timing time(const Work& work, const std::function<Status(Recorder&)>& record,
+              const std::function<Check()>& check);
 
  private:
+  struct Case {
+    std::string kernel;
+    Shape shape;
+    bool operator==(const Case&) const = default;
+  };
+  [[nodiscard]] std::vector<Case> selected() const;
+  void open_device();
+  void upload(const Buffer& target, uint64_t offset, std::span<const std::byte> bytes);
+  void download(const Buffer& source, uint64_t offset, std::span<std::byte> bytes);
+  [[nodiscard]] std::vector<double> samples(Recorder& recorder);
+  void report(const std::string& kernel, const std::string& shape, const Work& work,
+              const Timing& timing, std::optional<double> worst);
+  void write_json() const;
+
+  std::string kernel_, current_kernel_, current_shape_;
   Options options_;
+  std::vector<Case> cases_;
   std::unique_ptr<Device> device_;
-  double copy_bytes_per_s_ = 0;  // roofline of this machine, measured at the start
-  std::vector<std::string> json_lines_;
+  Roofline roofline_;
+  Buffer cold_;  // rewritten between samples with --cold
+  std::vector<std::string> json_;
+  size_t width_ = 0;  // of the column of cases
+  bool wrong_ = false;
 };
 
 // Ends the program with a message on an error that a bench cannot go on from.

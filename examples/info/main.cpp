@@ -1,5 +1,5 @@
-// hadal-info [MODEL_DIR]: devices with their limits and features, the path that each kernel would
-// take and why; of a checkpoint, its parameters, bytes by type and memory plan.
+// hadal-info [MODEL_DIR | --list | --json]: devices with their limits and features, the path that
+// each kernel would take and why; of a checkpoint, its parameters, bytes by type and memory plan.
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
@@ -14,6 +14,7 @@
 #include "hadal/mla_prefill.h"
 #include "hadal/model/safetensors.h"
 #include "hadal/model/weights.h"
+#include "info/json.h"
 
 namespace {
 
@@ -120,11 +121,15 @@ Status print_checkpoint(const std::filesystem::path& dir, uint32_t context, bool
   return {};
 }
 
-Status run(const std::optional<std::string>& directory, bool list, uint32_t context,
+Status run(const std::optional<std::string>& directory, bool list, bool json, uint32_t context,
            bool bf16_cache) {
   if (directory) return print_checkpoint(*directory, context, bf16_cache);
   examples::prepare_cpu_driver(0);
   HADAL_ASSIGN(const std::vector<Caps> devices, list_devices());
+  if (json) {
+    fmt::print("{}\n", examples::devices_json(devices));
+    return {};
+  }
   for (size_t i = 0; i < devices.size(); ++i) {
     if (list) {
       fmt::print("{} {} {}\n", i, kind(devices[i]), devices[i].device_name);
@@ -141,13 +146,16 @@ Status run(const std::optional<std::string>& directory, bool list, uint32_t cont
 int main(int argc, char** argv) {
   std::optional<std::string> directory;
   std::string cache = "f32";
-  bool list = false;
+  bool list = false, json = false;
   uint32_t context = 0;
   CLI::App app("Devices and kernel paths; of a checkpoint, its content and memory plan.", kProgram);
   app.add_option("MODEL_DIR", directory, "describe this checkpoint instead of the devices");
   app.add_flag("--list", list, "one line per device: index, cpu or gpu, name");
+  app.add_flag("--json", json, "all that the devices expose and the kernels' paths, as JSON")
+      ->excludes("MODEL_DIR")
+      ->excludes("--list");
   app.add_option("--context", context, "positions of the memory plan; 0 is the model's own");
   app.add_option("--cache", cache)->check(CLI::IsMember({"f32", "bf16"}))->capture_default_str();
-  return examples::run_program(app, argc, argv,
-                               [&] { return run(directory, list, context, cache == "bf16"); });
+  return examples::run_program(
+      app, argc, argv, [&] { return run(directory, list, json, context, cache == "bf16"); });
 }

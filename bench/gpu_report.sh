@@ -1,0 +1,114 @@
+#!/bin/sh
+# Everything for a machine with a GPU, in under 8 minutes: builds, says what the device exposes, tests on
+# the GPU's own driver, tunes where hadal-tune is built, runs the GEMM benches cold-cache at DeepGEMM's
+# shapes, and writes JSON and one table to bench/results/DEVICE/.
+#   bench/gpu_report.sh [--build DIR] [--out DIR] [--quick] [--no-setup] [--no-build] [--no-tests]
+#   --quick     two small shapes: proves the script, also on a CPU driver
+#   --no-setup  do not install packages (./setup.sh); HADAL_SYSROOT names a sysroot to build with
+#   --no-build  use what is in the build folder
+set -eu
+started=$(date +%s)
+command_line="bench/gpu_report.sh $*"
+cd "$(dirname "$0")/.."
+build=build out="" quick=no setup=yes do_build=yes tests=yes
+while [ $# -gt 0 ]; do
+  case $1 in
+    --build) build=$2; shift ;;
+    --out) out=$2; shift ;;
+    --quick) quick=yes ;;
+    --no-setup) setup=no ;;
+    --no-build) setup=no do_build=no ;;
+    --no-tests) tests=no ;;
+    *) sed -n '2,9p' "$0" >&2; exit 2 ;;
+  esac
+  shift
+done
+say() { printf '[%3d s] %s\n' "$(($(date +%s) - started))" "$*"; }
+
+if [ "$setup" = yes ]; then say "setup"; ./setup.sh test; fi
+if [ "$do_build" = yes ]; then
+  sysroot=${HADAL_SYSROOT:-}
+  if [ -z "$sysroot" ] && [ -e .sysroot/complete ]; then sysroot=$PWD/.sysroot; fi
+  say "build"
+  cmake -G Ninja -S . -B "$build" -DHADAL_SYSROOT="$sysroot" -DHADAL_BUILD_TESTS=ON -DHADAL_BUILD_BENCH=ON >/dev/null
+  targets="hadal-info hadal_fp8_gemm_bench hadal_bf16_gemm_bench hadal_fp8_grouped_gemm_bench"
+  [ "$tests" = no ] || targets="$targets hadal_gpu_tests"
+  if cmake --build "$build" --target help | grep -q '^hadal-tune:'; then targets="$targets hadal-tune"; fi
+  # shellcheck disable=SC2086  # a list of words
+  cmake --build "$build" -j "$(nproc)" --target $targets
+fi
+
+# A GPU is reached through the system's own loader; without one this is a dry run on the CPU driver.
+launcher="" driver=system
+if ! "$build/examples/hadal-info" --list 2>/dev/null | grep -q ' gpu '; then
+  say "no GPU: a dry run on the CPU driver"
+  sysroot=$(sed -n 's/^HADAL_SYSROOT:[A-Z]*=//p' "$build/CMakeCache.txt")
+  if [ -n "$sysroot" ]; then launcher=$sysroot/run driver=lavapipe-512; fi
+fi
+name=$($launcher "$build/examples/hadal-info" --list | { grep -m1 ' gpu ' || $launcher "$build/examples/hadal-info" --list; } |
+  head -n 1 | cut -d ' ' -f 3- | tr -cs 'A-Za-z0-9\n' '-' | sed 's/-*$//' | tr 'A-Z' 'a-z')
+out=${out:-bench/results/$name}
+mkdir -p "$out"
+say "device $name, results in $out"
+$launcher "$build/examples/hadal-info" --json > "$out/info.json"
+
+test_result="not run"
+if [ "$tests" = yes ]; then
+  say "tests on the driver"
+  test_result=passed
+  ctest --test-dir "$build" -R "^hadal_gpu_tests/$driver\$" --output-on-failure --timeout 150 > "$out/tests.log" 2>&1 ||
+    test_result="FAILED, see tests.log"
+  say "tests $test_result"
+fi
+
+if [ -x "$build/examples/hadal-tune" ]; then
+  say "tune"
+  timeout 120 $launcher "$build/examples/hadal-tune" --out "$out/tuning.txt" > "$out/tune.log" 2>&1 ||
+    say "hadal-tune failed, see tune.log; going on without"
+fi
+
+# DeepGEMM's (n, k); few rows, where the weights' bandwidth is the limit, and a prefill's.
+sizes="n=2112,k=7168 n=24576,k=1536 n=32768,k=512 n=7168,k=16384 n=4096,k=7168 n=7168,k=2048"
+rows="1 2 4 8 16 32 64 4096"
+groups="experts=4,tokens=32768 experts=8,tokens=32768 experts=32,tokens=8192 experts=32,tokens=1024"
+group_sizes="n=4096,k=7168 n=7168,k=2048"
+seconds=0.25
+if [ "$quick" = yes ]; then
+  sizes="n=576,k=512 n=512,k=1024" rows="1 16" groups="experts=4,tokens=64" group_sizes="n=512,k=512" seconds=0.05
+fi
+shapes="" dense="" grouped=""
+for m in $rows; do for s in $sizes; do shapes="$shapes m=$m,$s"; done; done
+for s in $shapes; do dense="$dense --shape $s"; done
+for g in $groups; do for s in $group_sizes; do
+  experts=${g#experts=} experts=${experts%%,*}
+  grouped="$grouped --shape $g,used=$experts,$s,top_k=1,routing=even"
+  tokens=${g##*tokens=}
+  dense="$dense --shape m=$((tokens / experts)),$s"  # what grouped is compared with
+done; done
+failed=""
+# fp8_gemm twice: the default, whose rows do not depend on the batch, and whatever is fastest.
+for name in fp8_gemm fp8_gemm_variant bf16_gemm fp8_grouped_gemm; do
+  say "$name"
+  bench=$name policy=invariant
+  case $name in
+    fp8_grouped_gemm) list=$grouped ;;
+    fp8_gemm_variant) list=$dense bench=fp8_gemm policy=variant ;;
+    *) list=$dense ;;
+  esac
+  # shellcheck disable=SC2086  # a list of words
+  timeout 150 $launcher "$build/bench/hadal_${bench}_bench" --cold --seconds $seconds --samples 10 \
+    --policy $policy --json "$out/$name.json" $list > "$out/$name.log" 2>&1 || { failed="$failed $name"; tail -n 3 "$out/$name.log"; }
+done
+say "the vendor's library"
+# shellcheck disable=SC2086  # a list of words
+python3 bench/peers/torch_gemm.py $shapes > "$out/torch.json" || { failed="$failed torch"; echo '[]' > "$out/torch.json"; }
+
+{
+  echo "# $name"
+  echo
+  echo "\`$command_line\`, $(git log -1 --format=%h 2>/dev/null || echo unknown), $(date -u +%F). Tests on this driver: $test_result.${failed:+ Failed:$failed.}"
+  python3 bench/gpu_table.py "$out/fp8_gemm.json" --variant "$out/fp8_gemm_variant.json" "$out/bf16_gemm.json" "$out/fp8_grouped_gemm.json" "$out/torch.json"
+} > "$out/README.md"
+cat "$out/README.md"
+say "written: $out/README.md"
+[ -z "$failed" ] && [ "${test_result#FAILED}" = "$test_result" ]
