@@ -115,6 +115,12 @@ Fp8GroupedGemmConfig fp8_grouped_gemm_choose(const Fp8GroupedGemmShape& shape, c
   const auto listable = [&](uint32_t tile_m) {
     return grouped_gemm_max_tiles(shape.rows, shape.experts, tile_m) <= caps.max_workgroup_count[1];
   };
+  // Taller scalar tiles where the list may be longer than the device has workgroups; the tallest is
+  // never too short, by check().
+  while (choice.path == GemmPath::kScalar && !listable(choice.tile.tile_m)) {
+    choice = choose_fp8_path(Fp8Kernel::kGrouped, choice.tile.tile_m + 1, shape.n, shape.scales,
+                             caps, policy);
+  }
   const PathChoice untuned = choice;
   if (apply_tuning(Fp8Kernel::kGrouped, expected, shape.n, shape.k, shape.scales, caps, policy,
                    choice, tuned)) {

@@ -10,6 +10,14 @@
 
 layout(push_constant, scalar) uniform Push { Fp8QuantizePush pc; };
 
+void store_scale(uint64_t row, uint group, float scale, bool e8m0) {
+  if (e8m0) {  // of a power of two the exponent, of the NaN 0xff
+    U8Out(row + group).v = uint8_t(floatBitsToUint(scale) >> 23);
+  } else {
+    FloatOut(row + group * 4).v = scale;
+  }
+}
+
 const uint BATCH = LANES * kFp8Block;
 
 uint load_amax(uint64_t group) {
@@ -22,7 +30,8 @@ void main() {
   uint row = gl_WorkGroupID.y, k = pc.k;
   uint64_t x_row = pc.x + uint64_t(row) * pc.x_stride * 4;
   uint64_t q_row = pc.q + uint64_t(row) * pc.q_stride;
-  uint64_t scale_row = pc.scale + uint64_t(row) * pc.scale_stride * 4;
+  bool e8m0 = (pc.flags & kFp8QuantizeFlagBytes) != 0;
+  uint64_t scale_row = pc.scale + uint64_t(row) * pc.scale_stride * (e8m0 ? 1 : 4);
   bool ue8m0 = (pc.flags & kFp8QuantizeFlagUe8m0) != 0;
   uint run = pc.groups_per_workgroup * kFp8Block;
   uint begin = gl_WorkGroupID.x * run, end = min(begin + run, k);
@@ -53,7 +62,7 @@ void main() {
       cursor += kFp8Block;
     }
     if (batch + lane * kFp8Block < batch_end) {
-      FloatOut(scale_row + (batch / kFp8Block + lane) * 4).v = s.scale;
+      store_scale(scale_row, batch / kFp8Block + lane, s.scale, e8m0);
     }
     batch_cursor += BATCH;
   }
@@ -62,6 +71,6 @@ void main() {
     load_part(x_row + uint64_t(whole_end) * 4, end - whole_end, x);
     Fp8Scale s = fp8_scale(group_amax(x), ue8m0);
     store_codes(x, s, q_row + uint64_t(whole_end), false, end - whole_end);
-    FloatOut(scale_row + whole_end / kFp8Block * 4).v = s.scale;
+    store_scale(scale_row, whole_end / kFp8Block, s.scale, e8m0);
   }
 }

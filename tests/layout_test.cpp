@@ -57,8 +57,6 @@ std::vector<ModuleLayout> table() {
                          {kFp8GemmSpecTileM, kFp8GemmSpecTileN, kFp8GemmSpecDBf16,
                           kFp8GemmSpecAScaleE8m0, kFp8GemmSpecBScaleE8m0, kFp8GemmSpecBScaleShift,
                           kFp8GemmSpecStepK, kFp8GemmSpecRowGroup}),
-      entry<Fp8QuantizePush>("fp8_quantize_vectors"),
-      entry<Fp8GemmPush>("fp8_gemm", {kFp8GemmSpecTileM, kFp8GemmSpecTileN, kFp8GemmSpecDBf16}),
       entry<Fp8GroupedGemmPush>(
           "fp8_grouped_gemm_scalar",
           {kFp8GroupedGemmSpecTileM, kFp8GroupedGemmSpecTileN, kFp8GroupedGemmSpecDBf16,
@@ -71,6 +69,7 @@ std::vector<ModuleLayout> table() {
       entry<Fp8GroupedGemmPush>("fp8_grouped_gemm_coopmat", coopmat),
       entry<Fp8GroupedGemmPush>("fp8_grouped_gemm_coopmat_float8", coopmat),
       entry<Fp8QuantizePush>("fp8_quantize"),
+      entry<Fp8QuantizePush>("fp8_quantize_vectors"),
       entry<Fp8GemmPush>("fp8_gemm",
                          {kFp8GemmSpecTileM, kFp8GemmSpecTileN, kFp8GemmSpecDBf16,
                           kFp8GemmSpecAScaleE8m0, kFp8GemmSpecBScaleE8m0, kFp8GemmSpecBScaleShift}),
