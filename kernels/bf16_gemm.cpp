@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include "bf16_gemm_scalar.h"
 #include "hadal/device.h"
 #include "hadal/recorder.h"
 #include "kernel_util.h"
@@ -46,9 +47,10 @@ Bf16GemmShape Bf16GemmShape::packed(uint32_t m, uint32_t n, uint32_t k, ElementT
 }
 
 std::string Bf16GemmConfig::to_string() const {
-  std::string text = fmt::format("bf16_gemm: portable, tile {}x{}, workgroup {}, a {}, d {}, {}",
-                                 tile_m, tile_n * workgroup_size, workgroup_size, type_name(a_type),
-                                 type_name(d_type), use_fma ? "fma" : "mul+add");
+  std::string text =
+      fmt::format("bf16_gemm: {}, tile {}x{}, workgroup {}, a {}, d {}, {}", gemm_path_name(path),
+                  tile_m, tile_n * workgroup_size, workgroup_size, type_name(a_type),
+                  type_name(d_type), use_fma ? "fma" : "mul+add");
   if (!rejected.empty()) text.append("; not ").append(rejected);
   return text;
 }
@@ -111,6 +113,7 @@ Bf16GemmConfig bf16_gemm_choose(const Bf16GemmShape& shape, const Caps& caps) {
   config.tile_m = shape.m <= 1 ? 1 : shape.m <= 4 ? 4 : shape.m <= 8 ? 8 : kLargestTileM;
   config.tile_n = config.tile_m <= 8 ? 1 : 4;
   config.rejected = coopmat_rejection(caps);
+  try_scalar_path(shape.n, shape.k, caps, config);
   return config;
 }
 
@@ -120,10 +123,13 @@ Bf16Gemm::Bf16Gemm(const Device& device, const vk::Pipeline* pipeline, Bf16GemmC
 Result<Bf16Gemm> Bf16Gemm::create(Device& device, const Bf16GemmConfig& config) {
   HADAL_ASSIGN(
       const vk::Pipeline* pipeline,
-      vk::Pipeline::get(device, "bf16_gemm", config.workgroup_size,
+      vk::Pipeline::get(device, config.path == GemmPath::kScalar ? "bf16_gemm_scalar" : "bf16_gemm",
+                        config.workgroup_size,
                         {{layout::kSpecUseFma, config.use_fma},
                          {layout::kBf16GemmSpecTileM, config.tile_m},
                          {layout::kBf16GemmSpecTileN, config.tile_n},
+                         {layout::kBf16GemmSpecStepK, config.step_k},
+                         {layout::kBf16GemmSpecRowGroup, config.row_group},
                          {layout::kBf16GemmSpecABf16, config.a_type == ElementType::kBf16},
                          {layout::kBf16GemmSpecDBf16, config.d_type == ElementType::kBf16}},
                         sizeof(layout::Bf16GemmPush)));
@@ -164,8 +170,10 @@ Status Bf16Gemm::record(Recorder& recorder, const Bf16GemmShape& shape,
   dispatch.pipeline = pipeline_;
   dispatch.label = "bf16_gemm";
   dispatch.push = push_bytes(push);
-  dispatch.groups = {ceil_div(shape.n, config_.tile_n * config_.workgroup_size),
-                     ceil_div(shape.m, config_.tile_m), shape.batch};
+  const uint32_t columns = ceil_div(shape.n, config_.tile_n * config_.workgroup_size);
+  const uint32_t rows = ceil_div(shape.m, config_.tile_m);
+  dispatch.groups = {columns, rows, shape.batch};
+  if (config_.path == GemmPath::kScalar) dispatch.groups = {rows, columns, shape.batch};
   dispatch.reads = reads;
   dispatch.writes = {&d, 1};
   return recorder.dispatch(dispatch);

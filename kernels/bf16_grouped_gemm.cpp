@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include "bf16_gemm_scalar.h"
 #include "grouped_gemm_util.h"
 #include "hadal/device.h"
 #include "hadal/recorder.h"
@@ -24,8 +25,8 @@ Bf16GroupedGemmShape Bf16GroupedGemmShape::packed(uint32_t rows, uint32_t expert
 
 std::string Bf16GroupedGemmConfig::to_string() const {
   std::string text =
-      fmt::format("bf16_grouped_gemm: portable, tile {}x{}, workgroup {}, d {}, {}", tile_m,
-                  tile_n * workgroup_size, workgroup_size,
+      fmt::format("bf16_grouped_gemm: {}, tile {}x{}, workgroup {}, d {}, {}", gemm_path_name(path),
+                  tile_m, tile_n * workgroup_size, workgroup_size,
                   d_type == ElementType::kF32 ? "f32" : "bf16", use_fma ? "fma" : "mul+add");
   if (!rejected.empty()) text.append("; not ").append(rejected);
   return text;
@@ -78,6 +79,7 @@ Bf16GroupedGemmConfig bf16_grouped_gemm_choose(const Bf16GroupedGemmShape& shape
                                       caps.max_workgroup_count[1]);
   config.tile_n = config.tile_m <= 8 ? 1 : 4;  // as bf16_gemm_choose
   config.rejected = coopmat_rejection(caps);
+  try_scalar_path(shape.n, shape.k, caps, config);
   return config;
 }
 
@@ -89,12 +91,17 @@ Result<Bf16GroupedGemm> Bf16GroupedGemm::create(Device& device,
                                                 const Bf16GroupedGemmConfig& config) {
   HADAL_ASSIGN(
       const vk::Pipeline* pipeline,
-      vk::Pipeline::get(device, "bf16_grouped_gemm", config.workgroup_size,
-                        {{layout::kSpecUseFma, config.use_fma},
-                         {layout::kBf16GroupedGemmSpecTileM, config.tile_m},
-                         {layout::kBf16GroupedGemmSpecTileN, config.tile_n},
-                         {layout::kBf16GroupedGemmSpecDBf16, config.d_type == ElementType::kBf16}},
-                        sizeof(layout::Bf16GroupedGemmPush)));
+      vk::Pipeline::get(
+          device,
+          config.path == GemmPath::kScalar ? "bf16_grouped_gemm_scalar" : "bf16_grouped_gemm",
+          config.workgroup_size,
+          {{layout::kSpecUseFma, config.use_fma},
+           {layout::kBf16GroupedGemmSpecTileM, config.tile_m},
+           {layout::kBf16GroupedGemmSpecTileN, config.tile_n},
+           {layout::kBf16GroupedGemmSpecStepK, config.step_k},
+           {layout::kBf16GroupedGemmSpecRowGroup, config.row_group},
+           {layout::kBf16GroupedGemmSpecDBf16, config.d_type == ElementType::kBf16}},
+          sizeof(layout::Bf16GroupedGemmPush)));
   return Bf16GroupedGemm(device, pipeline, config);
 }
 

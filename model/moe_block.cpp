@@ -1,5 +1,7 @@
 #include "moe_block.h"
 
+#include <algorithm>
+
 #include "hadal/bf16_grouped_gemm.h"
 #include "hadal/fp8_grouped_gemm.h"
 #include "hadal/moe_gate.h"
@@ -8,8 +10,7 @@
 namespace hadal::model {
 namespace {
 
-// Both grouped GEMMs over one tile list must be told the same tile; it follows from rows and
-// experts.
+// Both grouped GEMMs of a layer walk one tile list, cut for the shorter of their tiles.
 Fp8GroupedGemmShape fp8_shape(const ExpertWeights& w, uint32_t rows, uint32_t experts) {
   Fp8GroupedGemmShape shape = Fp8GroupedGemmShape::packed(rows, experts, w.n, w.k);
   shape.b_stride = w.b_stride, shape.b_scale_stride = w.b_scale_stride;
@@ -93,7 +94,7 @@ Status MoeBlock::route(Recorder& recorder, const MoeWeights& w, uint32_t tokens)
   const TilePlan down = tile_plan(w.down, rows, gate.experts, caps);
   MoePermuteShape permute;
   permute.tokens = tokens, permute.experts = gate.experts, permute.top_k = gate.top_k;
-  permute.tile_m = up.tile_m;
+  permute.tile_m = std::min(up.tile_m, down.tile_m);  // a shorter tile suits both
   permute.command_count = 2;
   permute.groups_x = {up.column_groups, down.column_groups, 0, 0};
   MoePermuteArgs args;

@@ -15,7 +15,13 @@ layout(constant_id = kBf16GemmSpecDBf16) const uint D_BF16 = 0;
 
 layout(push_constant, scalar) uniform Push { Bf16GemmPush pc; };
 
+#ifdef HADAL_SCALAR
+layout(constant_id = kBf16GemmSpecStepK) const uint STEP_K = 16;
+layout(constant_id = kBf16GemmSpecRowGroup) const uint ROW_GROUP = 8;
+#include "lib/bf16_gemm_scalar_tile.glsl"
+#else
 #include "lib/bf16_gemm_tile.glsl"
+#endif
 
 void store(uint row, uint col, float value) {
   uint64_t index =
@@ -32,8 +38,15 @@ void store(uint row, uint col, float value) {
 }
 
 void main() {
-  uint m0 = gl_WorkGroupID.y * TILE_M;
-  uint n0 = gl_WorkGroupID.x * (gl_WorkGroupSize.x * TILE_N) + gl_LocalInvocationID.x;
+#ifdef HADAL_SCALAR
+  // Tiles of the same columns follow each other: their rows of b stay in the core's cache.
+  uvec2 group = gl_WorkGroupID.yx;
+#else
+  uvec2 group = gl_WorkGroupID.xy;
+#endif
+  uint m0 = group.y * TILE_M;
+  uint wanted = group.x * (gl_WorkGroupSize.x * TILE_N);
+  uint n0 = tile_first_column(wanted, pc.n);
   // Rows and columns past the edge repeat the last one and are not stored.
   uint64_t a = pc.a + uint64_t(gl_WorkGroupID.z) * pc.a_batch_stride * (A_BF16 != 0 ? 2 : 4);
   uint64_t b = pc.b + uint64_t(gl_WorkGroupID.z) * pc.b_batch_stride * 2;
@@ -45,8 +58,8 @@ void main() {
   float acc[TILE_M][TILE_N];
   bf16_gemm_tile(a_row, b, n0, pc.n, pc.k, pc.b_stride, acc);
   [[unroll]] for (uint j = 0; j < TILE_N; j++) {
-    uint col = n0 + j * gl_WorkGroupSize.x;
-    if (col < pc.n) {
+    uint col = n0 + j * gl_WorkGroupSize.x + gl_LocalInvocationID.x;
+    if (col >= wanted && col < pc.n) {
       [[unroll]] for (uint i = 0; i < TILE_M; i++) {
         if (m0 + i < pc.m) store(m0 + i, col, acc[i][j]);
       }

@@ -16,7 +16,13 @@ const uint A_BF16 = 0;
 
 layout(push_constant, scalar) uniform Push { Bf16GroupedGemmPush pc; };
 
+#ifdef HADAL_SCALAR
+layout(constant_id = kBf16GroupedGemmSpecStepK) const uint STEP_K = 16;
+layout(constant_id = kBf16GroupedGemmSpecRowGroup) const uint ROW_GROUP = 8;
+#include "lib/bf16_gemm_scalar_tile.glsl"
+#else
 #include "lib/bf16_gemm_tile.glsl"
+#endif
 
 void store(uint row, uint col, float value) {
   uint64_t index = uint64_t(row) * pc.d_stride + col;
@@ -31,7 +37,8 @@ void main() {
   MoeTile tile = moe_tile(pc.tiles, gl_WorkGroupID.y);
   if (tile.row_begin >= tile.row_end) return;
   ExpertWeight weight = expert_weight(pc.experts, tile.expert);
-  uint n0 = gl_WorkGroupID.x * (gl_WorkGroupSize.x * TILE_N) + gl_LocalInvocationID.x;
+  uint wanted = gl_WorkGroupID.x * (gl_WorkGroupSize.x * TILE_N);
+  uint n0 = tile_first_column(wanted, pc.n);
   uint64_t a_row[TILE_M];
   [[unroll]] for (uint i = 0; i < TILE_M; i++) {
     a_row[i] = pc.a + uint64_t(moe_a_row(tile, i, pc.a_rows)) * pc.a_stride * 4;
@@ -39,8 +46,8 @@ void main() {
   float acc[TILE_M][TILE_N];
   bf16_gemm_tile(a_row, weight.b, n0, pc.n, pc.k, pc.b_stride, acc);
   [[unroll]] for (uint j = 0; j < TILE_N; j++) {
-    uint col = n0 + j * gl_WorkGroupSize.x;
-    if (col < pc.n) {
+    uint col = n0 + j * gl_WorkGroupSize.x + gl_LocalInvocationID.x;
+    if (col >= wanted && col < pc.n) {
       [[unroll]] for (uint i = 0; i < TILE_M; i++) {
         if (tile.row_begin + i < tile.row_end) store(tile.row_begin + i, col, acc[i][j]);
       }

@@ -82,6 +82,13 @@ std::vector<ModuleLayout> table() {
       entry<Bf16GroupedGemmPush>(
           "bf16_grouped_gemm",
           {kBf16GroupedGemmSpecTileM, kBf16GroupedGemmSpecTileN, kBf16GroupedGemmSpecDBf16}),
+      entry<Bf16GemmPush>("bf16_gemm_scalar",
+                          {kBf16GemmSpecTileM, kBf16GemmSpecTileN, kBf16GemmSpecABf16,
+                           kBf16GemmSpecDBf16, kBf16GemmSpecStepK, kBf16GemmSpecRowGroup}),
+      entry<Bf16GroupedGemmPush>(
+          "bf16_grouped_gemm_scalar",
+          {kBf16GroupedGemmSpecTileM, kBf16GroupedGemmSpecTileN, kBf16GroupedGemmSpecDBf16,
+           kBf16GroupedGemmSpecStepK, kBf16GroupedGemmSpecRowGroup}),
       entry<RmsNormPush>("rms_norm"),
       entry<RmsNormPush>("rms_norm_vectors"),
       entry<SwigluPush>("swiglu"),

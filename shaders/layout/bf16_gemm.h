@@ -10,6 +10,9 @@ HADAL_CONST(kBf16GemmSpecTileM, 10);  // rows of d per workgroup
 HADAL_CONST(kBf16GemmSpecTileN, 11);  // columns of d per invocation
 HADAL_CONST(kBf16GemmSpecABf16, 12);  // 1: a is bfloat16
 HADAL_CONST(kBf16GemmSpecDBf16, 13);  // 1: d is bfloat16
+// Scalar path.
+HADAL_CONST(kBf16GemmSpecStepK, 14);     // channels per turn of the inner loop, divides 128
+HADAL_CONST(kBf16GemmSpecRowGroup, 15);  // rows whose sums are in registers together, divides TileM
 
 HADAL_CONST(kBf16GemmFlagAccumulate, 1);  // d += instead of d =
 

@@ -9,6 +9,9 @@ HADAL_LAYOUT_BEGIN
 HADAL_CONST(kBf16GroupedGemmSpecTileM, 10);  // rows of d per tile of the list
 HADAL_CONST(kBf16GroupedGemmSpecTileN, 11);  // columns of d per invocation
 HADAL_CONST(kBf16GroupedGemmSpecDBf16, 12);  // 1: d is bfloat16
+// Scalar path, as kBf16GemmSpec...
+HADAL_CONST(kBf16GroupedGemmSpecStepK, 14);
+HADAL_CONST(kBf16GroupedGemmSpecRowGroup, 15);
 
 struct Bf16GroupedGemmPush {
   uint64_t a;        // [tokens, k] float

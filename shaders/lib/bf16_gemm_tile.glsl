@@ -5,6 +5,9 @@
 
 const uint kGemmSegment = 128;
 
+// As lib/fp8_gemm_tile.glsl; lib/bf16_gemm_scalar_tile.glsl has the same interface.
+uint tile_first_column(uint wanted, uint n) { return wanted; }
+
 // Eight values of a row at k; `valid` < 8 zeroes the rest, and four floats wholly behind `valid` are
 // not read, because a row of a may end there.
 void load_a8(uint64_t row, uint k, uint valid, out vec4 lo, out vec4 hi) {
@@ -42,8 +45,9 @@ void bf16_gemm_step(uint64_t a_row[TILE_M], uint64_t b_row[TILE_N], uint k, uint
 }
 
 // b_stride in elements.
-void bf16_gemm_tile(uint64_t a_row[TILE_M], uint64_t b, uint n0, uint n, uint k, uint b_stride,
-                    out float acc[TILE_M][TILE_N]) {
+void bf16_gemm_tile(uint64_t a_row[TILE_M], uint64_t b, uint first_column, uint n, uint k,
+                    uint b_stride, out float acc[TILE_M][TILE_N]) {
+  uint n0 = first_column + gl_LocalInvocationID.x;
   uint64_t b_row[TILE_N];
   [[unroll]] for (uint j = 0; j < TILE_N; j++) {
     uint col = min(n0 + j * gl_WorkGroupSize.x, n - 1);

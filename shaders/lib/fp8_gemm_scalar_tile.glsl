@@ -1,30 +1,9 @@
 // The inner product of fp8_gemm and fp8_grouped_gemm for CPU drivers that keep uniform values in scalar
 // registers (caps.scalar_uniforms): the same sums in the same order as lib/fp8_gemm_tile.glsl, hence the
-// same bits, but every load is a uniform one. The workgroup is one subgroup. Why each piece is as it is,
-// with its measurement: kernels/fp8_gemm.md.
+// same bits, but every load is a uniform one (scalar_loads.glsl).
 // Needs TILE_M, TILE_N, STEP_K, ROW_GROUP and lib/fp8_scale.glsl before the include.
 
-#extension GL_KHR_shader_subgroup_basic : require
-#extension GL_KHR_shader_subgroup_ballot : require
-
-// Eight bytes of each invocation's row, a stride apart, without a gather: one scalar load per
-// invocation, which the compiler joins to a vector.
-uint64_t load_b_words(uint64_t first_row, uint64_t stride) {
-  uint64_t words = U64In(first_row).v;
-  [[unroll]] for (uint lane = 1; lane < gl_WorkGroupSize.x; lane++) {
-    first_row += stride;
-    uint64_t word = U64In(first_row).v;
-    words = gl_SubgroupInvocationID == lane ? word : words;
-  }
-  return words;
-}
-
-// The tile's first column: the last tile moves back to end at n, so that no row of b needs a bound;
-// the columns that it shares with its neighbour are stored once (fp8_gemm.comp). n is at least the
-// tile's width.
-uint tile_first_column(uint wanted, uint n) {
-  return min(wanted, n - gl_WorkGroupSize.x * TILE_N);
-}
+#include "scalar_loads.glsl"
 
 // first_column: of the tile, as tile_first_column gave it. table: e4m3 code -> float of its value times
 // 2^-8 (0 for NaN codes, which only padding holds).

@@ -29,6 +29,7 @@
 
 #include "hadal/buffer.h"
 #include "hadal/caps.h"
+#include "hadal/gemm_path.h"
 #include "hadal/status.h"
 #include "hadal/types.h"
 
@@ -70,7 +71,9 @@ struct Bf16GemmConfig {
   ElementType a_type = ElementType::kF32;
   ElementType d_type = ElementType::kF32;
   bool use_fma = false;
-  std::string_view rejected;  // "path: reason", a literal
+  GemmPath path = GemmPath::kPortable;  // or kScalar
+  uint32_t step_k = 8, row_group = 1;   // kScalar: channels per turn, rows in registers together
+  std::string_view rejected;            // "path: reason", a literal
   [[nodiscard]] std::string to_string() const;
 };
 

@@ -37,6 +37,7 @@
 
 #include "hadal/buffer.h"
 #include "hadal/caps.h"
+#include "hadal/gemm_path.h"
 #include "hadal/grouped_gemm.h"
 #include "hadal/status.h"
 #include "hadal/types.h"
@@ -80,7 +81,9 @@ struct Bf16GroupedGemmConfig {
   uint32_t workgroup_size = 0;  // invocations, along n
   ElementType d_type = ElementType::kF32;
   bool use_fma = false;
-  std::string_view rejected;  // "path: reason", a literal
+  GemmPath path = GemmPath::kPortable;  // or kScalar
+  uint32_t step_k = 8, row_group = 1;   // kScalar: channels per turn, rows in registers together
+  std::string_view rejected;            // "path: reason", a literal
   // x of the indirect command for n columns: what moe_permute must be told, too.
   [[nodiscard]] uint32_t column_groups(uint32_t n) const {
     return ceil_div(n, tile_n * workgroup_size);
