@@ -55,6 +55,7 @@ Check check_sample(Bench& bench, const Fp8GemmConfig& config, const Fp8GemmShape
 
 void run_case(Bench& bench, uint32_t m, uint32_t n, uint32_t k, const Fp8ScaleForm& scales) {
   Fp8GemmShape s = Fp8GemmShape::packed(m, n, k);
+  s.a_stride = s.b_stride = fp8_row_stride(k);
   s.scales = scales;
   require(fp8_gemm_check(s, bench.caps()));
   const Fp8GemmConfig config = fp8_gemm_choose(s, bench.caps(), policy_of(bench.options().policy));

@@ -17,7 +17,8 @@ struct Weights {
 };
 
 Weights make_weights(Bench& bench, uint32_t experts, uint32_t n, uint32_t k) {
-  const uint64_t b_bytes = uint64_t{n} * k, scales = uint64_t{ceil_div(n, 128)} * ceil_div(k, 128);
+  const uint64_t b_bytes = uint64_t{n} * fp8_row_stride(k);
+  const uint64_t scales = uint64_t{ceil_div(n, 128)} * ceil_div(k, 128);
   Weights w{bench.e4m3(experts * b_bytes), bench.floats(experts * scales, 0.5f, 1.0f), {}};
   std::vector<ExpertWeight> table;
   for (uint32_t e = 0; e < experts; ++e) {
@@ -56,7 +57,8 @@ void run_case(Bench& bench, const Weights& w, const Shape& shape) {
   const std::vector<uint32_t> lengths = rows_per_expert(
       shape.word("routing"), shape["experts"], shape["used"], shape["tokens"], shape["top_k"]);
   const std::vector<uint32_t> ends = test::segment_ends(lengths);
-  const auto s = Fp8GroupedGemmShape::packed(ends.back(), shape["experts"], shape["n"], shape["k"]);
+  auto s = Fp8GroupedGemmShape::packed(ends.back(), shape["experts"], shape["n"], shape["k"]);
+  s.a_stride = s.b_stride = fp8_row_stride(s.k);
   require(fp8_grouped_gemm_check(s, bench.caps()));
   const Fp8GroupedGemmConfig config =
       fp8_grouped_gemm_choose(s, bench.caps(), policy_of(bench.options().policy));

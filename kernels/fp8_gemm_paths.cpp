@@ -235,7 +235,7 @@ struct ScalarTile {
 };
 constexpr ScalarTile kScalarTiles[] = {{1, 1, 64, 1}, {1, 2, 32, 1}, {4, 1, 32, 4},  {4, 2, 16, 4},
                                        {8, 1, 32, 8}, {8, 2, 8, 4},  {16, 1, 32, 8}, {16, 2, 8, 4},
-                                       {32, 2, 8, 4}, {32, 3, 8, 4}, {32, 1, 16, 4}};
+                                       {32, 3, 8, 4}, {32, 2, 8, 4}, {32, 1, 8, 8}};
 
 template <class Use>
 void for_each_scalar_tile(uint32_t rows, uint32_t n, const Caps& caps, GemmRejection& why,

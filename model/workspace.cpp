@@ -27,7 +27,8 @@ class Planner {
   [[nodiscard]] Activation activation(uint64_t count, uint32_t width, bool with_f32 = true) {
     Activation a;
     if (with_f32) a.f32 = rows(count, width);
-    a.q = rows(count, width, 1);
+    a.q.stride = fp8_row_stride(std::max(width, 1u));
+    a.q.address = take(count * a.q.stride);
     a.scale = rows(count, ceil_div(width, kFp8BlockElems));
     return a;
   }
