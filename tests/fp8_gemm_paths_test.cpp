@@ -257,6 +257,46 @@ TEST_F(Fp8GemmSharedGpu, HasThePortablePathsBits) {
   expect_portable_bits(p, bf16, tile(16, 32, 32, 4));
 }
 
+// The scalar path of CPU drivers, at every tile that the device has: the portable path's bits, also
+// where the last tile moves back over its neighbour's columns and adds to d.
+class Fp8GemmScalarGpu : public GpuTest {
+ protected:
+  void SetUp() override {
+    GpuTest::SetUp();
+    if (!device()->caps().scalar_uniforms) GTEST_SKIP() << "no scalar uniforms on this driver";
+  }
+};
+
+TEST_F(Fp8GemmScalarGpu, EveryTileHasThePortablePathsBits) {
+  Caps caps = minimum_caps(device()->caps().subgroup_size);
+  caps.is_cpu = true;  // takes the portable path
+  for (const GemmSize size : {GemmSize{37, 165, 391}, GemmSize{1, 131, 5}, GemmSize{5, 97, 136}}) {
+    const Problem p(size, 91);
+    Random random(92);
+    const std::vector<float> before = random.normals(size_t(size.m) * size.n, 100.0f);
+    for (const bool accumulate : {false, true}) {
+      Fp8GemmShape shape = p.shape;
+      shape.accumulate = accumulate;
+      const std::vector<float> d = accumulate ? before : std::vector<float>{};
+      Fp8GemmConfig portable = fp8_gemm_choose(shape, caps);
+      portable.use_fma = device()->caps().use_fma;
+      ASSERT_EQ(portable.path, GemmPath::kPortable);
+      const std::vector<float> expected = run(p, shape, portable, d);
+      uint32_t tiles = 0;
+      for (uint32_t rows : {1u, 4u, 8u, 16u, 32u}) {
+        Fp8GemmShape few = shape;
+        few.m = rows;  // which tiles are listed depends on the rows
+        for (const Fp8GemmConfig& config : fp8_gemm_candidates(few, device()->caps())) {
+          if (config.path != GemmPath::kScalar) continue;
+          EXPECT_EQ(run(p, shape, config, d), expected) << config.to_string();
+          ++tiles;
+        }
+      }
+      EXPECT_GE(tiles, 5u);
+    }
+  }
+}
+
 // Rows of three experts (one empty) in one tensor: every path gives a row fp8_gemm's bits with that
 // path.
 void expect_grouped_is_dense(GemmPath path, const GemmTile& tile) {
