@@ -3,6 +3,7 @@
 // same bits, but every load is a uniform one (scalar_loads.glsl).
 // Needs TILE_M, TILE_N, STEP_K, ROW_GROUP and lib/fp8_scale.glsl before the include.
 
+#include "fp8_gemm_block.glsl"
 #include "scalar_loads.glsl"
 
 // first_column: of the tile, as tile_first_column gave it. table: e4m3 code -> float of its value times
@@ -27,7 +28,6 @@ void fp8_gemm_tile(uint64_t a_row[TILE_M], uint64_t a_scale_row[TILE_M], uint64_
   // register move.
   uint counter = gl_SubgroupInvocationID;
   uint last = (k - 1) & ~7u;
-  const float rescale = 65536.0;  // the decoders leave 2^-8 per operand; a power of two, so exact
   for (uint kb = 0; kb * kFp8Block < k; kb++) {
     float t[TILE_M][TILE_N];
     [[unroll]] for (uint i = 0; i < TILE_M; i++) {
@@ -69,14 +69,6 @@ void fp8_gemm_tile(uint64_t a_row[TILE_M], uint64_t a_scale_row[TILE_M], uint64_
         }
       }
     } while (step + STEP_K < end);
-    float sb[TILE_N];
-    [[unroll]] for (uint j = 0; j < TILE_N; j++) sb[j] = b_scale_at(b_scale_row[j], kb);
-    [[unroll]] for (uint i = 0; i < TILE_M; i++) {
-      float sa = a_scale_at(a_scale_row[i], kb);
-      [[unroll]] for (uint j = 0; j < TILE_N; j++) {
-        precise float scale = sa * sb[j];
-        acc[i][j] = mac(t[i][j], scale * rescale, acc[i][j]);
-      }
-    }
+    add_scaled_block(t, a_scale_row, b_scale_row, kb, acc);
   }
 }

@@ -2,6 +2,8 @@
 // Needs TILE_M and TILE_N, and lib/fp8_scale.glsl, before the include. lib/fp8_gemm_scalar_tile.glsl has the
 // same interface; `table` is that one's.
 
+#include "fp8_gemm_block.glsl"
+
 // The tile's first column: as wanted (lib/fp8_gemm_scalar_tile.glsl moves the last tile back).
 uint tile_first_column(uint wanted, uint n) { return wanted; }
 
@@ -57,7 +59,6 @@ void fp8_gemm_tile(uint64_t a_row[TILE_M], uint64_t a_scale_row[TILE_M], uint64_
   [[unroll]] for (uint i = 0; i < TILE_M; i++) {
     [[unroll]] for (uint j = 0; j < TILE_N; j++) acc[i][j] = 0.0;
   }
-  const float rescale = 65536.0;  // the decoders leave 2^-8 per operand; a power of two, so exact
   for (uint kb = 0; kb * kFp8Block < k; kb++) {
     float t[TILE_M][TILE_N];
     [[unroll]] for (uint i = 0; i < TILE_M; i++) {
@@ -69,14 +70,6 @@ void fp8_gemm_tile(uint64_t a_row[TILE_M], uint64_t a_scale_row[TILE_M], uint64_
       fp8_gemm_step(a_row, b_row, kk, 8, b_stride, t);
     }
     if (full < end) fp8_gemm_step(a_row, b_row, full, end - full, b_stride, t);
-    float sb[TILE_N];
-    [[unroll]] for (uint j = 0; j < TILE_N; j++) sb[j] = b_scale_at(b_scale_row[j], kb);
-    [[unroll]] for (uint i = 0; i < TILE_M; i++) {
-      float sa = a_scale_at(a_scale_row[i], kb);
-      [[unroll]] for (uint j = 0; j < TILE_N; j++) {
-        precise float scale = sa * sb[j];
-        acc[i][j] = mac(t[i][j], scale * rescale, acc[i][j]);
-      }
-    }
+    add_scaled_block(t, a_scale_row, b_scale_row, kb, acc);
   }
 }
