@@ -295,7 +295,9 @@ std::string to_string(const GemmTile& t) {
     text += fmt::format(", matrix {}x{}x{}, subgroup {}", t.coop_m, t.coop_n, t.coop_k,
                         t.subgroup_size);
   }
-  return text + fmt::format(", workgroup {}, shared {} bytes", t.workgroup_size, t.shared_bytes);
+  text += fmt::format(", workgroup {}", t.workgroup_size);
+  if (t.shared_bytes) text += fmt::format(", shared {} bytes", t.shared_bytes);
+  return text;
 }
 
 std::string GemmRejection::to_string() const {
