@@ -18,6 +18,7 @@ MoeGateShape MoeGateShape::packed(uint32_t tokens, uint32_t experts, uint32_t to
 }
 
 std::string MoeGateConfig::to_string() const {
+  if (lanes_top_k) return fmt::format("moe_gate: {} tokens per workgroup", workgroup_size);
   return fmt::format("moe_gate: one token per workgroup of {}", workgroup_size);
 }
 
@@ -68,26 +69,38 @@ Status moe_gate_check(const MoeGateShape& s, const Caps& caps) {
   return {};
 }
 
-MoeGateConfig moe_gate_choose(const MoeGateShape&, const Caps& caps) {
+MoeGateConfig moe_gate_choose(const MoeGateShape& shape, const Caps& caps) {
   MoeGateConfig config;
   config.workgroup_size = column_workgroup_size(caps);
+  // Sorting by insertion: moe_gate.md. Decided by what never differs between batches.
+  if (caps.scalar_uniforms && shape.top_k <= 16) config.lanes_top_k = shape.top_k;
   return config;
 }
 
-MoeGate::MoeGate(const Device& device, const vk::Pipeline* pipeline)
-    : device_(&device), pipeline_(pipeline) {}
+MoeGate::MoeGate(const Device& device, const vk::Pipeline* pipeline, MoeGateConfig config)
+    : device_(&device), pipeline_(pipeline), config_(config) {}
 
 Result<MoeGate> MoeGate::create(Device& device, const MoeGateConfig& config) {
+  if (config.lanes_top_k) {
+    HADAL_ASSIGN(const vk::Pipeline* lanes,
+                 vk::Pipeline::get(device, "moe_gate_lanes", config.workgroup_size,
+                                   {{layout::kMoeGateSpecTopK, config.lanes_top_k}},
+                                   sizeof(layout::MoeGatePush)));
+    return MoeGate(device, lanes, config);
+  }
   HADAL_ASSIGN(const vk::Pipeline* pipeline,
                vk::Pipeline::get(device, "moe_gate", config.workgroup_size, {},
                                  sizeof(layout::MoeGatePush)));
-  return MoeGate(device, pipeline);
+  return MoeGate(device, pipeline, config);
 }
 
 Status MoeGate::record(Recorder& recorder, const MoeGateShape& shape,
                        const MoeGateArgs& args) const {
   HADAL_TRY(moe_gate_check(shape, device_->caps()));
   if (shape.tokens == 0 || shape.top_k == 0) return {};
+  if (config_.lanes_top_k && config_.lanes_top_k != shape.top_k) {
+    return {Errc::kInvalidArgument, "moe_gate: top_k must be the configuration's"};
+  }
   const bool has_bias = shape.method == GateMethod::kNoauxTc;
   // One group is all groups: nothing to leave out.
   const bool has_groups = shape.method != GateMethod::kGreedy && shape.topk_group < shape.n_group;
@@ -99,6 +112,7 @@ Status MoeGate::record(Recorder& recorder, const MoeGateShape& shape,
   push.n_group = shape.n_group, push.topk_group = shape.topk_group;
   push.logits_stride = shape.logits_stride;
   push.scaling = shape.scaling;
+  push.tokens = shape.tokens;
   if (shape.scoring == GateScoring::kSoftmax) push.flags |= layout::kMoeGateFlagSoftmax;
   if (has_bias) push.flags |= layout::kMoeGateFlagBias | layout::kMoeGateFlagGroupTop2;
   if (has_groups) push.flags |= layout::kMoeGateFlagGroups;
@@ -114,6 +128,7 @@ Status MoeGate::record(Recorder& recorder, const MoeGateShape& shape,
   dispatch.label = "moe_gate";
   dispatch.push = push_bytes(push);
   dispatch.groups = {shape.tokens, 1, 1};
+  if (config_.lanes_top_k) dispatch.groups[0] = ceil_div(shape.tokens, config_.workgroup_size);
   dispatch.reads = reads;
   dispatch.writes = writes;
   return recorder.dispatch(dispatch);

@@ -109,6 +109,7 @@ std::vector<ModuleLayout> table() {
                                           kMlaDecodeSpecPairs, kMlaDecodeSpecBf16}),
       entry<MlaDecodePush>("mla_decode_combine"),
       entry<MoeGatePush>("moe_gate"),
+      entry<MoeGatePush>("moe_gate_lanes", {kMoeGateSpecTopK}),
       entry<MoePermutePush>("moe_permute"),
       entry<MoeTilesPush>("moe_tiles"),
       entry<MoeCombinePush>("moe_combine"),

@@ -32,7 +32,7 @@ Routing run(const MoeGateShape& shape, const std::vector<float>& logits,
   GuardedBuffer& indices = gpu.output(count * 4);
   GuardedBuffer& weights = gpu.output(count * 4);
   MoeGateConfig config = moe_gate_choose(shape, device()->caps());
-  if (workgroup_size) config.workgroup_size = workgroup_size;
+  if (workgroup_size) config.workgroup_size = workgroup_size, config.lanes_top_k = 0;
   Result<MoeGate> kernel = MoeGate::create(*device(), config);
   EXPECT_TRUE(kernel.ok()) << kernel.status().message();
   gpu.run([&](Recorder& recorder) {

@@ -11,6 +11,8 @@ HADAL_CONST(kMoeGateMaxExperts, 1024);
 HADAL_CONST(kMoeGateMaxGroups, 64);
 HADAL_CONST(kMoeGateMaxTopK, 32);
 
+HADAL_CONST(kMoeGateSpecTopK, 10);  // moe_gate_lanes: top_k
+
 HADAL_CONST(kMoeGateFlagSoftmax, 1);    // scores are softmax(logits), else sigmoid
 HADAL_CONST(kMoeGateFlagBias, 2);       // selection adds the bias
 HADAL_CONST(kMoeGateFlagGroups, 4);     // only experts of the best groups may be chosen
@@ -29,7 +31,7 @@ struct MoeGatePush {
   uint logits_stride;  // elements
   uint flags;
   float scaling;
-  uint reserved;
+  uint tokens;  // moe_gate_lanes: rows
 };
 HADAL_CHECK_SIZE(MoeGatePush, 64);
 

@@ -66,7 +66,9 @@ struct MoeGateArgs {
 };
 
 struct MoeGateConfig {
-  uint32_t workgroup_size = 0;  // invocations per token
+  uint32_t workgroup_size = 0;  // invocations per token, or tokens with lanes_top_k
+  // Not 0: one invocation per token (CPU drivers), with this top_k.
+  uint32_t lanes_top_k = 0;
   [[nodiscard]] std::string to_string() const;
 };
 
@@ -83,9 +85,10 @@ class MoeGate {
                               const MoeGateArgs& args) const;
 
  private:
-  MoeGate(const Device& device, const vk::Pipeline* pipeline);
+  MoeGate(const Device& device, const vk::Pipeline* pipeline, MoeGateConfig config);
   const Device* device_;
   const vk::Pipeline* pipeline_;
+  MoeGateConfig config_;
 };
 
 }  // namespace hadal
