@@ -117,7 +117,9 @@ Fp8GroupedGemmConfig fp8_grouped_gemm_choose(const Fp8GroupedGemmShape& shape, c
   };
   // Taller scalar tiles where the list may be longer than the device has workgroups; the tallest is
   // never too short, by check().
-  while (choice.path == GemmPath::kScalar && !listable(choice.tile.tile_m)) {
+  for (uint32_t shorter = 0; choice.path == GemmPath::kScalar && choice.tile.tile_m > shorter &&
+                             !listable(choice.tile.tile_m);) {
+    shorter = choice.tile.tile_m;
     choice = choose_fp8_path(Fp8Kernel::kGrouped, choice.tile.tile_m + 1, shape.n, shape.scales,
                              caps, policy);
   }

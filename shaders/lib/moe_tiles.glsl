@@ -10,8 +10,9 @@ ExpertWeight expert_weight(uint64_t experts, uint expert) {
   return ExpertWeightIn(experts + uint64_t(expert) * 16).v;
 }
 
-// The row of a that row i of a tile multiplies; rows past the tile's end repeat its last one.
+// The row of a that row i of a tile multiplies; rows past the tile's end repeat its last one. An empty
+// tile's is row 0: a CPU driver may run uniform loads behind a return.
 uint moe_a_row(MoeTile tile, uint i, uint64_t a_rows) {
-  uint row = min(tile.row_begin + i, tile.row_end - 1);
+  uint row = tile.row_begin < tile.row_end ? min(tile.row_begin + i, tile.row_end - 1) : 0;
   return a_rows != 0 ? UintIn(a_rows + uint64_t(row) * 4).v : row;
 }
