@@ -48,14 +48,15 @@ Status check_rows(const char* name, uint32_t heads, uint32_t width, const char* 
 }  // namespace
 
 MlaDecodeShape MlaDecodeShape::packed(uint32_t tokens, uint32_t heads, uint32_t rank, uint32_t rope,
-                                      uint32_t max_kv_len, uint32_t cache_rows) {
+                                      uint32_t max_kv_len, uint32_t cache_rows,
+                                      CacheFormat format) {
   MlaDecodeShape s;
   s.tokens = tokens, s.heads = heads, s.rank = rank, s.rope = rope;
   s.max_kv_len = max_kv_len, s.cache_rows = cache_rows;
   s.q_latent_head_stride = s.o_head_stride = rank;
   s.q_latent_row_stride = s.o_row_stride = heads * rank;
   s.q_pe_head_stride = rope, s.q_pe_row_stride = heads * rope;
-  s.row_stride = rank + rope;
+  s.row_stride = uint32_t(cache_row_width(format, rank, rope)), s.cache_format = format;
   s.table_stride = ceil_div(max_kv_len, layout::kKvPageTokens);
   return s;
 }
@@ -63,7 +64,7 @@ MlaDecodeShape MlaDecodeShape::packed(uint32_t tokens, uint32_t heads, uint32_t 
 std::string MlaDecodeConfig::to_string() const {
   return fmt::format(
       "mla_decode: portable, {} heads, workgroup {}, {} latent channels, cache {}, {}", tile,
-      workgroup_size, 2 * pairs * workgroup_size, cache_type == ElementType::kF32 ? "f32" : "bf16",
+      workgroup_size, 2 * pairs * workgroup_size, cache_format_name(cache_format),
       use_fma ? "fma" : "mul+add");
 }
 
@@ -71,6 +72,7 @@ Status mla_decode_check(const MlaDecodeShape& s, const Caps& caps) {
   if (s.rank == 0 || s.rank % 4) {
     return error(fmt::format("rank must be a positive multiple of 4, got {}", s.rank));
   }
+  if (s.cache_format == CacheFormat::kFp8) return error("cache_format fp8 is not implemented yet");
   if (s.rank > 1024) return error(fmt::format("rank must be at most 1024, got {}", s.rank));
   if (s.rope % 4) return error(fmt::format("rope must be a multiple of 4, got {}", s.rope));
   if (s.row_stride % 4) {
@@ -115,7 +117,7 @@ Status mla_decode_check(const MlaDecodeShape& s, const Caps& caps) {
 MlaDecodeConfig mla_decode_choose(const MlaDecodeShape& shape, const Caps& caps) {
   MlaDecodeConfig config;
   config.use_fma = caps.use_fma;
-  config.cache_type = shape.cache_type;
+  config.cache_format = shape.cache_format;
   config.workgroup_size = attention_workgroup_size(caps, shape.rank);
   config.pairs = ceil_div(shape.rank / 2, config.workgroup_size);
   // The heads of a tile share every load of the cache.
@@ -144,7 +146,7 @@ Result<MlaDecode> MlaDecode::create(Device& device, const MlaDecodeConfig& confi
                     {layout::kMlaDecodeSpecTile, config.tile},
                     {layout::kMlaDecodeSpecKeys, layout::kKvPageTokens / config.workgroup_size},
                     {layout::kMlaDecodeSpecPairs, config.pairs},
-                    {layout::kMlaDecodeSpecBf16, config.cache_type == ElementType::kBf16}},
+                    {layout::kMlaDecodeSpecFormat, uint32_t(config.cache_format)}},
                    sizeof(layout::MlaDecodePush)));
   HADAL_ASSIGN(
       const vk::Pipeline* combine,
@@ -156,7 +158,8 @@ Result<MlaDecode> MlaDecode::create(Device& device, const MlaDecodeConfig& confi
 Status MlaDecode::record(Recorder& recorder, const MlaDecodeShape& s,
                          const MlaDecodeArgs& args) const {
   HADAL_TRY(mla_decode_check(s, device_->caps()));
-  if (s.cache_type != config_.cache_type) return error("cache_type must be the configuration's");
+  if (s.cache_format != config_.cache_format)
+    return error("cache_format must be the configuration's");
   if (s.rank / 2 > config_.pairs * config_.workgroup_size) {
     return error(fmt::format("rank must be at most the configuration's {}, got {}",
                              2 * config_.pairs * config_.workgroup_size, s.rank));
@@ -197,7 +200,7 @@ Status MlaDecode::record(Recorder& recorder, const MlaDecodeShape& s,
       rows(args.q_latent, s.rank, s.q_latent_row_stride, s.q_latent_head_stride),
       rows(args.q_pe, s.rope, s.q_pe_row_stride, s.q_pe_head_stride),
       {args.cache, strided_bytes(s.cache_rows, uint64_t{s.rank} + s.rope, s.row_stride,
-                                 element_bytes(s.cache_type))},
+                                 cache_stride_unit(s.cache_format))},
       {args.block_tables,
        strided_bytes(s.tokens, ceil_div(s.max_kv_len, layout::kKvPageTokens), s.table_stride, 4)},
       kv_lens};
