@@ -13,13 +13,13 @@ namespace hadal::bench {
 namespace {
 
 void run_case(Bench& bench, uint32_t tokens, uint32_t kv_len, uint32_t heads, uint32_t rank,
-              uint32_t rope, ElementType type) {
+              uint32_t rope, CacheFormat format) {
   const uint32_t pages = ceil_div(kv_len, 64);
   MlaDecodeShape s = MlaDecodeShape::packed(tokens, heads, rank, rope, kv_len, tokens * pages * 64);
-  s.scale = 1.0f / std::sqrt(float(rank)), s.cache_type = type;
+  s.scale = 1.0f / std::sqrt(float(rank)), s.cache_format = format;
   require(mla_decode_check(s, bench.caps()));
   const MlaDecodeConfig config = mla_decode_choose(s, bench.caps());
-  const bool bf16 = type == ElementType::kBf16;
+  const bool bf16 = format == CacheFormat::kBf16;
   std::vector<uint32_t> tables(size_t(tokens) * pages), lens(tokens, kv_len);
   for (size_t i = 0; i < tables.size(); ++i) tables[i] = uint32_t(tables.size() - 1 - i);
   const uint64_t elements = uint64_t{s.cache_rows} * s.row_stride;
@@ -34,7 +34,7 @@ void run_case(Bench& bench, uint32_t tokens, uint32_t kv_len, uint32_t heads, ui
   const double keys = double(tokens) * kv_len;
   bench.time(
       {path_of(config.to_string()), 2.0 * keys * heads * (2.0 * rank + rope),
-       keys * (rank + rope) * element_bytes(type)},
+       keys * (rank + rope) * cache_stride_unit(format)},
       [&](Recorder& recorder) {
         return kernel.record(recorder, s,
                              {q_latent.address(), q_pe.address(), cache.address(), table.address(),
@@ -95,6 +95,6 @@ int main(int argc, char** argv) {
   }
   return bench.run([&](const bench::Shape& s) {
     bench::run_case(bench, s["tokens"], s["kv_len"], s["heads"], s["rank"], s["rope"],
-                    s.word("cache") == "bf16" ? ElementType::kBf16 : ElementType::kF32);
+                    s.word("cache") == "bf16" ? CacheFormat::kBf16 : CacheFormat::kF32);
   });
 }

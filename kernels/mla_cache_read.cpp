@@ -12,10 +12,11 @@
 namespace hadal {
 
 MlaCacheReadShape MlaCacheReadShape::packed(uint32_t begin, uint32_t rows, uint32_t rank,
-                                            uint32_t rope, uint32_t cache_rows) {
+                                            uint32_t rope, uint32_t cache_rows,
+                                            CacheFormat format) {
   MlaCacheReadShape shape;
   shape.begin = begin, shape.rows = rows, shape.rank = rank, shape.rope = rope;
-  shape.row_stride = rank + rope;
+  shape.row_stride = uint32_t(cache_row_width(format, rank, rope)), shape.cache_format = format;
   shape.latent_stride = rank, shape.k_pe_stride = rope;
   shape.q_stride = round_up(rank, 16);
   shape.scale_stride = ceil_div(rank, kFp8BlockElems);
@@ -26,7 +27,7 @@ MlaCacheReadShape MlaCacheReadShape::packed(uint32_t begin, uint32_t rows, uint3
 
 std::string MlaCacheReadConfig::to_string() const {
   return fmt::format("mla_cache_read: workgroup {}, cache {}", workgroup_size,
-                     cache_type == ElementType::kF32 ? "f32" : "bf16");
+                     cache_format_name(cache_format));
 }
 
 Status mla_cache_read_check(const MlaCacheReadShape& s, const Caps& caps) {
@@ -35,6 +36,7 @@ Status mla_cache_read_check(const MlaCacheReadShape& s, const Caps& caps) {
   };
   constexpr uint32_t kMaxWidth = 1u << 24;  // keeps byte offsets inside a row far from 32 bits
   const uint64_t width = uint64_t{s.rank} + s.rope;
+  if (s.cache_format == CacheFormat::kFp8) return error("cache_format fp8 is not implemented yet");
   const uint64_t end = uint64_t{s.begin} + s.rows;
   const uint64_t positions = uint64_t{s.table_pages} * layout::kKvPageTokens;
   const uint32_t groups = ceil_div(s.rank, kFp8BlockElems);
@@ -75,7 +77,7 @@ Status mla_cache_read_check(const MlaCacheReadShape& s, const Caps& caps) {
 }
 
 MlaCacheReadConfig mla_cache_read_choose(const MlaCacheReadShape& shape, const Caps& caps) {
-  return {row_workgroup_size(caps), shape.cache_type};
+  return {row_workgroup_size(caps), shape.cache_format};
 }
 
 MlaCacheRead::MlaCacheRead(const Device& device, const vk::Pipeline* pipeline,
@@ -83,19 +85,18 @@ MlaCacheRead::MlaCacheRead(const Device& device, const vk::Pipeline* pipeline,
     : device_(&device), pipeline_(pipeline), config_(config) {}
 
 Result<MlaCacheRead> MlaCacheRead::create(Device& device, const MlaCacheReadConfig& config) {
-  HADAL_ASSIGN(
-      const vk::Pipeline* pipeline,
-      vk::Pipeline::get(device, "mla_cache_read", config.workgroup_size,
-                        {{layout::kMlaCacheReadSpecBf16, config.cache_type == ElementType::kBf16}},
-                        sizeof(layout::MlaCacheReadPush)));
+  HADAL_ASSIGN(const vk::Pipeline* pipeline,
+               vk::Pipeline::get(device, "mla_cache_read", config.workgroup_size,
+                                 {{layout::kMlaCacheReadSpecFormat, uint32_t(config.cache_format)}},
+                                 sizeof(layout::MlaCacheReadPush)));
   return MlaCacheRead(device, pipeline, config);
 }
 
 Status MlaCacheRead::record(Recorder& recorder, const MlaCacheReadShape& shape,
                             const MlaCacheReadArgs& args) const {
   HADAL_TRY(mla_cache_read_check(shape, device_->caps()));
-  if (shape.cache_type != config_.cache_type) {
-    return {Errc::kInvalidArgument, "mla_cache_read: cache_type must be the configuration's"};
+  if (shape.cache_format != config_.cache_format) {
+    return {Errc::kInvalidArgument, "mla_cache_read: cache_format must be the configuration's"};
   }
   if (args.q % 16) {
     return {Errc::kInvalidArgument,
@@ -123,7 +124,7 @@ Status MlaCacheRead::record(Recorder& recorder, const MlaCacheReadShape& shape,
   const uint32_t pages = ceil_div(shape.begin + shape.rows, layout::kKvPageTokens) - first_page;
   const DeviceRange reads[] = {
       {args.cache, strided_bytes(shape.cache_rows, shape.rank + shape.rope, shape.row_stride,
-                                 element_bytes(shape.cache_type))},
+                                 cache_stride_unit(shape.cache_format))},
       {args.block_table + uint64_t{first_page} * 4, uint64_t{pages} * 4}};
   const DeviceRange writes[] = {
       wanted(args.latent, strided_bytes(shape.rows, shape.rank, shape.latent_stride, 4)),

@@ -11,10 +11,12 @@
 namespace hadal {
 
 MlaCacheWriteShape MlaCacheWriteShape::packed(uint32_t tokens, uint32_t rank, uint32_t rope,
-                                              uint32_t cache_rows, uint32_t max_position) {
+                                              uint32_t cache_rows, uint32_t max_position,
+                                              CacheFormat format) {
   MlaCacheWriteShape shape;
   shape.tokens = tokens, shape.rank = rank, shape.rope = rope;
-  shape.y_stride = shape.row_stride = rank + rope;
+  shape.y_stride = rank + rope;
+  shape.row_stride = uint32_t(cache_row_width(format, rank, rope)), shape.cache_format = format;
   shape.cache_rows = cache_rows, shape.max_position = max_position;
   return shape;
 }
@@ -24,8 +26,7 @@ std::string MlaCacheWriteConfig::to_string() const {
                        : rounding == LatentRounding::kFp8 ? "rounded to e4m3"
                                                           : "rounded to e4m3, UE8M0";
   return fmt::format("mla_cache_write: workgroup {}, cache {}, latent {}, {}", workgroup_size,
-                     cache_type == ElementType::kF32 ? "f32" : "bf16", latent,
-                     use_fma ? "fma" : "mul+add");
+                     cache_format_name(cache_format), latent, use_fma ? "fma" : "mul+add");
 }
 
 Status mla_cache_write_check(const MlaCacheWriteShape& s, const Caps& caps) {
@@ -34,6 +35,7 @@ Status mla_cache_write_check(const MlaCacheWriteShape& s, const Caps& caps) {
   };
   constexpr uint32_t kMaxWidth = 1u << 24;  // keeps byte offsets inside a row far from 32 bits
   const uint64_t width = uint64_t{s.rank} + s.rope;
+  if (s.cache_format == CacheFormat::kFp8) return error("cache_format fp8 is not implemented yet");
   if (s.rope % 2) return error(fmt::format("rope must be even, got {}", s.rope));
   if (width > kMaxWidth) {
     return error(fmt::format("rank + rope must be at most {}, got {}", kMaxWidth, width));
@@ -57,7 +59,7 @@ Status mla_cache_write_check(const MlaCacheWriteShape& s, const Caps& caps) {
 MlaCacheWriteConfig mla_cache_write_choose(const MlaCacheWriteShape& shape, const Caps& caps) {
   MlaCacheWriteConfig config;
   config.workgroup_size = row_workgroup_size(caps);
-  config.cache_type = shape.cache_type;
+  config.cache_format = shape.cache_format;
   config.rounding = shape.rounding;
   config.use_fma = caps.use_fma;
   return config;
@@ -68,22 +70,21 @@ MlaCacheWrite::MlaCacheWrite(const Device& device, const vk::Pipeline* pipeline,
     : device_(&device), pipeline_(pipeline), config_(std::move(config)) {}
 
 Result<MlaCacheWrite> MlaCacheWrite::create(Device& device, const MlaCacheWriteConfig& config) {
-  HADAL_ASSIGN(
-      const vk::Pipeline* pipeline,
-      vk::Pipeline::get(device, "mla_cache_write", config.workgroup_size,
-                        {{layout::kSpecUseFma, config.use_fma},
-                         {layout::kMlaCacheWriteSpecBf16, config.cache_type == ElementType::kBf16},
-                         {layout::kMlaCacheWriteSpecRounding, uint32_t(config.rounding)}},
-                        sizeof(layout::MlaCacheWritePush)));
+  HADAL_ASSIGN(const vk::Pipeline* pipeline,
+               vk::Pipeline::get(device, "mla_cache_write", config.workgroup_size,
+                                 {{layout::kSpecUseFma, config.use_fma},
+                                  {layout::kMlaCacheWriteSpecFormat, uint32_t(config.cache_format)},
+                                  {layout::kMlaCacheWriteSpecRounding, uint32_t(config.rounding)}},
+                                 sizeof(layout::MlaCacheWritePush)));
   return MlaCacheWrite(device, pipeline, config);
 }
 
 Status MlaCacheWrite::record(Recorder& recorder, const MlaCacheWriteShape& shape,
                              const MlaCacheWriteArgs& args) const {
   HADAL_TRY(mla_cache_write_check(shape, device_->caps()));
-  if (shape.cache_type != config_.cache_type || shape.rounding != config_.rounding) {
+  if (shape.cache_format != config_.cache_format || shape.rounding != config_.rounding) {
     return {Errc::kInvalidArgument,
-            "mla_cache_write: cache_type and rounding must be the configuration's"};
+            "mla_cache_write: cache_format and rounding must be the configuration's"};
   }
   const uint32_t width = shape.rank + shape.rope;
   if (shape.tokens == 0 || width == 0 || shape.cache_rows == 0) return {};
@@ -101,7 +102,7 @@ Status MlaCacheWrite::record(Recorder& recorder, const MlaCacheWriteShape& shape
   push.inverse_rank = shape.rank ? 1.0f / float(shape.rank) : 0.0f;
 
   const DeviceRange cache{args.cache, strided_bytes(shape.cache_rows, width, shape.row_stride,
-                                                    element_bytes(shape.cache_type))};
+                                                    cache_stride_unit(shape.cache_format))};
   const DeviceRange reads[] = {{args.y, strided_bytes(shape.tokens, width, shape.y_stride, 4)},
                                {args.weight, uint64_t{shape.rank} * 4},
                                {args.positions, uint64_t{shape.tokens} * 4},

@@ -92,14 +92,15 @@ Status check_rows(const char* name, uint32_t heads, uint32_t width, const char* 
 }  // namespace
 
 MlaDecodeShape MlaDecodeShape::packed(uint32_t tokens, uint32_t heads, uint32_t rank, uint32_t rope,
-                                      uint32_t max_kv_len, uint32_t cache_rows) {
+                                      uint32_t max_kv_len, uint32_t cache_rows,
+                                      CacheFormat format) {
   MlaDecodeShape s;
   s.tokens = tokens, s.heads = heads, s.rank = rank, s.rope = rope;
   s.max_kv_len = max_kv_len, s.cache_rows = cache_rows;
   s.q_latent_head_stride = s.o_head_stride = rank;
   s.q_latent_row_stride = s.o_row_stride = heads * rank;
   s.q_pe_head_stride = rope, s.q_pe_row_stride = heads * rope;
-  s.row_stride = rank + rope;
+  s.row_stride = uint32_t(cache_row_width(format, rank, rope)), s.cache_format = format;
   s.table_stride = ceil_div(max_kv_len, layout::kKvPageTokens);
   return s;
 }
@@ -109,11 +110,11 @@ std::string MlaDecodeConfig::to_string() const {
     return fmt::format(
         "mla_decode: lanes, {} heads, {} keys x {} channels, runs of {}, cache {}, {}", tile,
         lanes.tile_keys, lanes.tile_channels, lanes.run * layout::kKvPageTokens,
-        cache_type == ElementType::kF32 ? "f32" : "bf16", use_fma ? "fma" : "mul+add");
+        cache_format_name(cache_format), use_fma ? "fma" : "mul+add");
   }
   return fmt::format(
       "mla_decode: portable, {} heads, workgroup {}, {} latent channels, cache {}, {}", tile,
-      workgroup_size, 2 * pairs * workgroup_size, cache_type == ElementType::kF32 ? "f32" : "bf16",
+      workgroup_size, 2 * pairs * workgroup_size, cache_format_name(cache_format),
       use_fma ? "fma" : "mul+add");
 }
 
@@ -121,6 +122,7 @@ Status mla_decode_check(const MlaDecodeShape& s, const Caps& caps) {
   if (s.rank == 0 || s.rank % 4) {
     return error(fmt::format("rank must be a positive multiple of 4, got {}", s.rank));
   }
+  if (s.cache_format == CacheFormat::kFp8) return error("cache_format fp8 is not implemented yet");
   if (s.rank > 1024) return error(fmt::format("rank must be at most 1024, got {}", s.rank));
   if (s.rope % 4) return error(fmt::format("rope must be a multiple of 4, got {}", s.rope));
   if (s.row_stride % 4) {
@@ -170,7 +172,7 @@ Status mla_decode_check(const MlaDecodeShape& s, const Caps& caps) {
 MlaDecodeConfig mla_decode_choose(const MlaDecodeShape& shape, const Caps& caps) {
   MlaDecodeConfig config;
   config.use_fma = caps.use_fma;
-  config.cache_type = shape.cache_type;
+  config.cache_format = shape.cache_format;
   config.combine_workgroup_size = column_workgroup_size(caps);
   if (attention_lanes_fit(caps, shape.heads, shape.rank) &&
       shape.rope % layout::kAttentionLanesStep == 0 && shape.rope <= kMaxLanesRope) {
@@ -201,13 +203,13 @@ MlaDecode::MlaDecode(const Device& device, const vk::Pipeline* pipeline,
     : device_(&device), pipeline_(pipeline), combine_(combine), config_(std::move(config)) {}
 
 Result<MlaDecode> MlaDecode::create(Device& device, const MlaDecodeConfig& config) {
-  const bool bf16 = config.cache_type == ElementType::kBf16;
+  const auto format = uint32_t(config.cache_format);
   HADAL_ASSIGN(
       const vk::Pipeline* pipeline,
       config.lanes
           ? vk::Pipeline::get(device, "mla_decode_lanes", config.workgroup_size,
                               {{layout::kSpecUseFma, config.use_fma},
-                               {layout::kMlaDecodeSpecBf16, bf16},
+                               {layout::kMlaDecodeSpecFormat, format},
                                {layout::kAttentionLanesSpecVectors, config.lanes.vectors},
                                {layout::kAttentionLanesSpecKeys, config.lanes.tile_keys},
                                {layout::kAttentionLanesSpecChannels, config.lanes.tile_channels},
@@ -219,7 +221,7 @@ Result<MlaDecode> MlaDecode::create(Device& device, const MlaDecodeConfig& confi
                  {layout::kMlaDecodeSpecTile, config.tile},
                  {layout::kMlaDecodeSpecKeys, layout::kKvPageTokens / config.workgroup_size},
                  {layout::kMlaDecodeSpecPairs, config.pairs},
-                 {layout::kMlaDecodeSpecBf16, bf16}},
+                 {layout::kMlaDecodeSpecFormat, format}},
                 sizeof(layout::MlaDecodePush)));
   HADAL_ASSIGN(
       const vk::Pipeline* combine,
@@ -230,7 +232,9 @@ Result<MlaDecode> MlaDecode::create(Device& device, const MlaDecodeConfig& confi
 
 Status MlaDecode::check_call(const MlaDecodeShape& s, const MlaDecodeArgs& args) const {
   HADAL_TRY(mla_decode_check(s, device_->caps()));
-  if (s.cache_type != config_.cache_type) return error("cache_type must be the configuration's");
+  if (s.cache_format != config_.cache_format) {
+    return error("cache_format must be the configuration's");
+  }
   if (config_.lanes) {
     if ((s.rank | s.rope) % layout::kAttentionLanesStep || s.rope > kMaxLanesRope) {
       return error(
@@ -269,7 +273,7 @@ Status MlaDecode::record(Recorder& recorder, const MlaDecodeShape& s,
       rows(args.q_latent, s.rank, s.q_latent_row_stride, s.q_latent_head_stride),
       rows(args.q_pe, s.rope, s.q_pe_row_stride, s.q_pe_head_stride),
       {args.cache, strided_bytes(s.cache_rows, uint64_t{s.rank} + s.rope, s.row_stride,
-                                 element_bytes(s.cache_type))},
+                                 cache_stride_unit(s.cache_format))},
       {args.block_tables,
        strided_bytes(s.tokens, ceil_div(s.max_kv_len, layout::kKvPageTokens), s.table_stride, 4)},
       kv_lens};

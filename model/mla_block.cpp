@@ -21,7 +21,7 @@ Status MlaBlock::write_cache(Recorder& recorder, const AttentionWeights& w, uint
   shape.max_position = options.max_context;
   shape.interleaved = config.rope_interleave;
   shape.eps = float(ModelConfig::kInnerNormEps);
-  shape.cache_type = cache.type;
+  shape.cache_format = cache.format;
   // An FP8 kv_b_proj takes its input quantised; rounding it here gives both attention forms the
   // same.
   if (w.kv_b.is_fp8() && options.round_latent) {
@@ -77,7 +77,7 @@ Status MlaBlock::attend_chunk(Recorder& recorder, const AttentionWeights& w,
   MlaCacheReadShape read;
   read.rows = kv_rows, read.begin = kv_begin;
   read.rank = config.kv_lora_rank, read.rope = config.qk_rope_head_dim;
-  read.row_stride = cache.row_stride, read.cache_type = cache.type;
+  read.row_stride = cache.row_stride, read.cache_format = cache.format;
   read.cache_rows = cache.pages * 64, read.table_pages = batch.table_entries;
   read.latent_stride = work.latent.f32.stride, read.k_pe_stride = work.k_pe.stride;
   read.q_stride = work.latent.q.stride, read.scale_stride = work.latent.scale.stride;
@@ -167,7 +167,7 @@ Status MlaBlock::record(Recorder& recorder, const LayerWeights& layer, const Dec
   MlaDecodeShape shape = decode_shape(config, options, batch.tokens, batch.max_kv_len);
   shape.table_stride = batch.table_stride;
   shape.cache_rows = cache.pages * 64;
-  shape.row_stride = cache.row_stride, shape.cache_type = cache.type;
+  shape.row_stride = cache.row_stride, shape.cache_format = cache.format;
   shape.q_latent_row_stride = work.q_latent.stride;
   shape.q_latent_head_stride = config.kv_lora_rank;
   shape.q_pe_row_stride = work.q.stride, shape.q_pe_head_stride = config.qk_head_dim();

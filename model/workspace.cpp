@@ -124,9 +124,10 @@ uint64_t workspace_bytes(const ModelConfig& config, const ModelOptions& options)
   return plan(config, options, w) + logits + rope;
 }
 
-uint64_t cache_bytes(const ModelConfig& config, uint32_t pages, ElementType type) {
+uint64_t cache_bytes(const ModelConfig& config, uint32_t pages, CacheFormat format) {
   const uint64_t layers = config.num_hidden_layers + config.num_nextn_predict_layers;
-  return layers * pages * 64 * round_up(config.cache_row_elems(), 8) * element_bytes(type);
+  const uint32_t stride = cache_row_stride(format, config.kv_lora_rank, config.qk_rope_head_dim);
+  return layers * pages * 64 * stride * cache_stride_unit(format);
 }
 
 }  // namespace hadal::model

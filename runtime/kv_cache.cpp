@@ -67,16 +67,16 @@ void SequencePages::clear() {
 }
 
 Result<KvCache> KvCache::create(Device& device, const model::ModelConfig& config, uint32_t pages,
-                                ElementType type) {
+                                CacheFormat format) {
   KvCache cache;
-  const uint64_t bytes = model::cache_bytes(config, pages, type);
+  const uint64_t bytes = model::cache_bytes(config, pages, format);
   const uint32_t layers = config.num_hidden_layers + config.num_nextn_predict_layers;
   HADAL_ASSIGN(cache.buffer_, device.allocate(bytes));
   cache.view_.base = cache.buffer_.address();
   cache.view_.layer_stride_bytes = bytes / layers;
   cache.view_.pages = pages;
-  cache.view_.row_stride = round_up(config.cache_row_elems(), 8);
-  cache.view_.type = type;
+  cache.view_.row_stride = cache_row_stride(format, config.kv_lora_rank, config.qk_rope_head_dim);
+  cache.view_.format = format;
   return cache;
 }
 

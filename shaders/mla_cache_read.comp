@@ -8,12 +8,12 @@
 #include "layout/mla_cache_read.h"
 #include "lib/quantize.glsl"
 
-layout(constant_id = kMlaCacheReadSpecBf16) const uint CACHE_BF16 = 0;
+layout(constant_id = kMlaCacheReadSpecFormat) const uint FORMAT = kKvFormatF32;
 
 layout(push_constant, scalar) uniform Push { MlaCacheReadPush pc; };
 
 float load(uint64_t row, uint column) {
-  if (CACHE_BF16 != 0) return bf16_decode(uint(U16In(row + column * 2).v));
+  if (FORMAT == kKvFormatBf16) return bf16_decode(uint(U16In(row + column * 2).v));
   return FloatIn(row + column * 4).v;
 }
 
@@ -23,7 +23,7 @@ void main() {
   uint page = UintIn(pc.block_table + uint64_t(position / kKvPageTokens) * 4).v;
   uint64_t slot = uint64_t(page) * kKvPageTokens + position % kKvPageTokens;
   bool inside = slot < pc.cache_rows;  // uniform; a page past the cache reads as NaN
-  uint64_t row = pc.cache + slot * pc.row_stride * (CACHE_BF16 != 0 ? 2 : 4);
+  uint64_t row = pc.cache + slot * pc.row_stride * kv_stride_unit(FORMAT);
   const float nan = uintBitsToFloat(0x7fc00000u);
 
   if (pc.latent != 0 || pc.q != 0) {

@@ -12,13 +12,13 @@
 #include "lib/reduce.glsl"
 #include "lib/rope.glsl"
 
-layout(constant_id = kMlaCacheWriteSpecBf16) const uint CACHE_BF16 = 0;
+layout(constant_id = kMlaCacheWriteSpecFormat) const uint FORMAT = kKvFormatF32;
 layout(constant_id = kMlaCacheWriteSpecRounding) const uint ROUNDING = 0;
 
 layout(push_constant, scalar) uniform Push { MlaCacheWritePush pc; };
 
 void store(uint64_t row, uint column, float value) {
-  if (CACHE_BF16 != 0) {
+  if (FORMAT == kKvFormatBf16) {
     U16Out(row + column * 2).v = uint16_t(bf16_encode(value));
   } else {
     FloatOut(row + column * 4).v = value;
@@ -31,7 +31,7 @@ void main() {
   if (slot >= pc.cache_rows) return;  // kKvNoSlot is the largest uint
   uint position = UintIn(pc.positions + uint64_t(token) * 4).v;
   uint64_t y = pc.y + uint64_t(token) * pc.y_stride * 4;
-  uint64_t row = pc.cache + uint64_t(slot) * pc.row_stride * (CACHE_BF16 != 0 ? 2 : 4);
+  uint64_t row = pc.cache + uint64_t(slot) * pc.row_stride * kv_stride_unit(FORMAT);
 
   float squares[ROW_CHAINS];
   [[unroll]] for (uint j = 0; j < ROW_CHAINS; j++) squares[j] = 0.0;

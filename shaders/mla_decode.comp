@@ -6,12 +6,14 @@
 // With one split it writes the result; with several, unnormalised partials that
 // mla_decode_combine.comp folds. A split past the token's end ends at once.
 #include "lib/prelude.glsl"
+#include "layout/kv_page.h"
 #include "layout/mla_decode.h"
 
 layout(constant_id = kMlaDecodeSpecTile) const uint TILE = 4;
 layout(constant_id = kMlaDecodeSpecKeys) const uint KEYS = 4;
 layout(constant_id = kMlaDecodeSpecPairs) const uint PAIRS = 1;
-layout(constant_id = kMlaDecodeSpecBf16) const uint KEY_BF16 = 0;
+layout(constant_id = kMlaDecodeSpecFormat) const uint FORMAT = kKvFormatF32;
+const uint KEY_BF16 = FORMAT == kKvFormatBf16 ? 1 : 0;
 
 #include "lib/attention.glsl"
 #include "lib/attention_result.glsl"

@@ -5,6 +5,7 @@
 // being ROWS heads of one split of 1,024 keys of one token, and keeps its packed queries, weights and
 // sums in memory of its own. Operations, order and bits are those of mla_decode.comp.
 #include "lib/prelude.glsl"
+#include "layout/kv_page.h"
 #include "layout/mla_decode.h"
 #include "layout/attention_lanes.h"
 
@@ -12,19 +13,16 @@ layout(constant_id = kAttentionLanesSpecVectors) const uint VECTORS = 2;
 layout(constant_id = kAttentionLanesSpecKeys) const uint TILE_KEYS = 8;
 layout(constant_id = kAttentionLanesSpecChannels) const uint TILE_CHANNELS = 8;
 layout(constant_id = kAttentionLanesSpecRun) const uint RUN = 4;
-layout(constant_id = kMlaDecodeSpecBf16) const uint KEY_BF16 = 0;
+layout(constant_id = kMlaDecodeSpecFormat) const uint FORMAT = kKvFormatF32;
 
 #include "lib/attention_lanes.glsl"
 #include "lib/attention_result.glsl"
 
 layout(push_constant, scalar) uniform Push { MlaDecodeLanesPush pc; };
 
-const uint kFormat = KEY_BF16 != 0 ? kBf16 : kF32;
-const uint kElementBytes = KEY_BF16 != 0 ? 2 : 4;
-
 uint rank() { return pc.widths & 0xffffu; }
 uint rope() { return pc.widths >> 16; }
-uint row_bytes() { return pc.row_stride * kElementBytes; }
+uint row_bytes() { return pc.row_stride * kv_stride_unit(FORMAT); }
 uint splits() {
   return max((pc.max_kv_len + kMlaDecodeSplitKeys - 1) / kMlaDecodeSplitKeys, 1);
 }
@@ -75,7 +73,7 @@ void weigh_run(Item item, LaneArea area, uint run, uint run_end, inout float m[V
         key[i] = row + uint64_t(min(first + i, seen - 1)) * uint64_t(row_bytes());
         [[unroll]] for (uint v = 0; v < VECTORS; v++) s[i][v] = 0.0;
       }
-      add_scores(kFormat, area.query, key, rank() + rope(), s);
+      add_scores(FORMAT, area.query, key, rank() + rope(), s);
       keep_scores(s, scale, first, limit, weights, top);
     } while (first + TILE_KEYS < seen);
     softmax_block(weights, area.factors + uint64_t((block - run) / kKvPageTokens * kRowsBytes), seen,
@@ -122,9 +120,9 @@ void add_run(Item item, LaneArea area, uint run, uint run_end, float l[VECTORS])
       [[unroll]] for (uint v = 0; v < VECTORS; v++) limit[v] = seen;
       bool inside;
       uint64_t row = block_row(item, block, inside);
-      add_values(kFormat, area.weights + uint64_t(block - run) * uint64_t(kRowsBytes),
+      add_values(FORMAT, area.weights + uint64_t(block - run) * uint64_t(kRowsBytes),
                  area.factors + uint64_t((block - run) / kKvPageTokens * kRowsBytes),
-                 row + uint64_t(channel * kElementBytes), uint64_t(row_bytes()), seen, seen, limit,
+                 row + uint64_t(channel * kv_stride_unit(FORMAT)), uint64_t(row_bytes()), seen, seen, limit,
                  acc);
     } while (block + kKvPageTokens < run_end);
     if (run_end == item.end) {

@@ -116,7 +116,7 @@ TEST(CheckpointPlan, TheLargestConfigDoesNotWrapAround) {
   const uint64_t bytes = workspace_bytes(c, o);
   EXPECT_GT(bytes, logits + rope + experts + partials);
   EXPECT_LT(bytes, 2 * (logits + rope + experts + partials));
-  EXPECT_EQ(cache_bytes(c, 1u << 21, ElementType::kF32),
+  EXPECT_EQ(cache_bytes(c, 1u << 21, CacheFormat::kF32),
             uint64_t{1040} * (uint64_t{1} << 27) * ((1u << 14) + (1u << 12)) * 4);
   EXPECT_FALSE(check_supported(c).ok());
 }

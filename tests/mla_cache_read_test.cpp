@@ -49,7 +49,8 @@ Outputs run(const Problem& p, bool want_latent, bool want_k_pe, bool want_q) {
   GpuCase gpu(*device());
   std::vector<uint16_t> codes;
   for (float v : p.cache) codes.push_back(reference::bf16_encode(v));
-  GuardedBuffer& cache = s.cache_type == ElementType::kF32 ? gpu.input(p.cache) : gpu.input(codes);
+  GuardedBuffer& cache =
+      s.cache_format == CacheFormat::kF32 ? gpu.input(p.cache) : gpu.input(codes);
   GuardedBuffer& table = gpu.input(p.table);
   GuardedBuffer& latent = gpu.output(uint64_t{s.rows} * s.latent_stride * 4);
   GuardedBuffer& k_pe = gpu.output(uint64_t{s.rows} * s.k_pe_stride * 4);
@@ -94,8 +95,8 @@ TEST_F(MlaCacheReadGpu, GathersExactlyWhatIsWanted) {
                                          {128u, 65u, 131u, 10u},
                                          {191u, 3u, 1u, 1u}}) {
     Problem p(begin, rows, rank, rope, seed);
-    for (ElementType type : {ElementType::kF32, ElementType::kBf16}) {
-      p.shape.cache_type = type;
+    for (CacheFormat type : {CacheFormat::kF32, CacheFormat::kBf16}) {
+      p.shape.cache_format = type;
       p.shape.scale_format = seed++ % 2 ? ScaleFormat::kFp32 : ScaleFormat::kUe8m0;
       expect_matches_reference(p, true, true, true);
     }

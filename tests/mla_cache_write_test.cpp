@@ -52,7 +52,7 @@ std::vector<float> run(const Problem& p) {
   GuardedBuffer& table = gpu.input(p.table);
   GuardedBuffer& slots = gpu.input(p.slots);
   GuardedBuffer& cache = gpu.output(uint64_t{p.shape.cache_rows} * p.shape.row_stride *
-                                    element_bytes(p.shape.cache_type));
+                                    cache_stride_unit(p.shape.cache_format));
   Result<MlaCacheWrite> kernel =
       MlaCacheWrite::create(*device(), mla_cache_write_choose(p.shape, device()->caps()));
   EXPECT_TRUE(kernel.ok()) << kernel.status().message();
@@ -61,7 +61,7 @@ std::vector<float> run(const Problem& p) {
                           {y.address(), weight.address(), positions.address(), table.address(),
                            slots.address(), cache.address()});
   });
-  if (p.shape.cache_type == ElementType::kF32)
+  if (p.shape.cache_format == CacheFormat::kF32)
     return gpu.rows<float>(cache, p.shape.cache_rows, p.width(), p.shape.row_stride);
   std::vector<float> result;
   for (uint16_t v : gpu.rows<uint16_t>(cache, p.shape.cache_rows, p.width(), p.shape.row_stride)) {
@@ -82,7 +82,7 @@ void expect_matches_reference(const Problem& p) {
       magnitude[p.slots[t] * width + c] = rows.magnitude[t * width + c];
     }
   }
-  const double u_out = p.shape.cache_type == ElementType::kBf16 ? kUBf16 : 0.0;
+  const double u_out = p.shape.cache_format == CacheFormat::kBf16 ? kUBf16 : 0.0;
   EXPECT_TRUE(matches(
       fmt::format("mla_cache_write {}x({}+{})", p.shape.tokens, p.shape.rank, p.shape.rope), run(p),
       value, width, [&](size_t i) {
@@ -106,7 +106,7 @@ TEST_F(MlaCacheWriteGpu, MatchesTheReference) {
       Problem p(tokens, rank, rope, seed++);
       p.shape.interleaved = interleaved;
       expect_matches_reference(p);
-      p.shape.cache_type = ElementType::kBf16;
+      p.shape.cache_format = CacheFormat::kBf16;
       expect_matches_reference(p);
     }
   }

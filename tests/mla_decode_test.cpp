@@ -96,7 +96,8 @@ Outputs run(const Problem& p, bool want_lse = true, bool portable = false) {
   for (float v : p.cache) codes.push_back(reference::bf16_encode(v));
   GuardedBuffer& q_latent = gpu.input(p.q_latent);
   GuardedBuffer& q_pe = gpu.input(p.q_pe);
-  GuardedBuffer& cache = s.cache_type == ElementType::kF32 ? gpu.input(p.cache) : gpu.input(codes);
+  GuardedBuffer& cache =
+      s.cache_format == CacheFormat::kF32 ? gpu.input(p.cache) : gpu.input(codes);
   GuardedBuffer& tables = gpu.input(p.tables);
   GuardedBuffer& kv_lens = gpu.input(p.kv_lens);
   GuardedBuffer& o = gpu.output(uint64_t{s.tokens} * s.o_row_stride * 4);
@@ -136,7 +137,7 @@ void expect_matches_reference(const Problem& p) {
   };
   const std::string name =
       fmt::format("mla_decode {}x{} {}+{} max {}{}", s.tokens, s.heads, s.rank, s.rope,
-                  s.max_kv_len, s.cache_type == ElementType::kBf16 ? " bf16" : "");
+                  s.max_kv_len, s.cache_format == CacheFormat::kBf16 ? " bf16" : "");
   EXPECT_TRUE(matches(name, out.o, expected.value, s.rank, [&](size_t i) {
     const size_t row = i / s.rank;
     return attention_bound(weight_error(row), keys(row), expected.magnitude[i], expected.value[i]);
@@ -156,7 +157,7 @@ class MlaDecodeGpu : public GpuTest {};
 TEST_F(MlaDecodeGpu, MatchesTheReferenceAtEveryPageEdge) {
   Problem p({0, 1, 63, 64, 65, 130, 0, 200}, 3, 32, 16, 1);
   expect_matches_reference(p);
-  p.shape.cache_type = ElementType::kBf16;
+  p.shape.cache_format = CacheFormat::kBf16;
   expect_matches_reference(p);
 }
 
@@ -187,7 +188,7 @@ TEST_F(MlaDecodeGpu, MatchesTheReferenceAtEveryNumberOfHeads) {
 TEST_F(MlaDecodeGpu, MatchesTheReferenceOverSplitsOfManyHeads) {
   Problem p({1023, 0, 1024, 1025, 2100, 1, 257, 513}, 34, 16, 8, 23);
   expect_matches_reference(p);
-  p.shape.cache_type = ElementType::kBf16;
+  p.shape.cache_format = CacheFormat::kBf16;
   expect_matches_reference(p);
 }
 

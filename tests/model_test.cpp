@@ -260,7 +260,7 @@ TEST_F(ModelGpu, ABf16CachePassesTheBars) {
   for (const char* name : {"v3_bf16", "moonlight_bf16", "v2lite_bf16"}) {
     const Golden golden = load_golden(name);
     TestModelOptions options = options_for(golden);
-    options.cache_type = ElementType::kBf16;
+    options.cache_format = CacheFormat::kBf16;
     TestModel m(golden.model_dir, options);
     ASSERT_TRUE(m.ok());
     for (const auto form : {EvaluationForm::kPrefill, EvaluationForm::kDecode}) {

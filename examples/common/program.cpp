@@ -312,6 +312,21 @@ Result<uint32_t> choose_context(uint32_t wanted, const model::ModelConfig& confi
                             config.max_position_embeddings, wanted));
 }
 
+CLI::Option* add_cache_option(CLI::App& app, CacheFormat& format) {
+  std::vector<std::string> names;
+  for (const CacheFormat f : {CacheFormat::kF32, CacheFormat::kBf16}) {
+    names.emplace_back(cache_format_name(f));
+  }
+  const auto set = [&format](const std::string& word) {
+    for (const CacheFormat f : {CacheFormat::kF32, CacheFormat::kBf16, CacheFormat::kFp8}) {
+      if (word == cache_format_name(f)) format = f;
+    }
+  };
+  return app.add_option_function<std::string>("--cache", set, "form of the latent cache's rows")
+      ->check(CLI::IsMember(names))
+      ->default_str(std::string(cache_format_name(format)));
+}
+
 Result<LoadedModel> load_model(const ModelRequest& request) {
   const auto start = Clock::now();
   LoadedModel loaded;
@@ -336,7 +351,7 @@ Result<LoadedModel> load_model(const ModelRequest& request) {
   HADAL_TRY(model::check_supported(config, options, loaded.device->caps()));
   HADAL_TRY(
       check_memory(loaded.device->caps(), weights_bytes, model::workspace_bytes(config, options),
-                   model::cache_bytes(config, pages, request.cache_type), options.max_context));
+                   model::cache_bytes(config, pages, request.cache_format), options.max_context));
   if (interrupted()) return Status(Errc::kCancelled, "load: cancelled");
   ProgressBar bar(request.progress);
   load.progress = [&](uint64_t done, uint64_t total) {
@@ -346,7 +361,7 @@ Result<LoadedModel> load_model(const ModelRequest& request) {
   HADAL_ASSIGN(model::Weights weights,
                model::Weights::load(*loaded.device, checkpoint, config, load));
   HADAL_ASSIGN(runtime::KvCache cache,
-               runtime::KvCache::create(*loaded.device, config, pages, request.cache_type));
+               runtime::KvCache::create(*loaded.device, config, pages, request.cache_format));
   loaded.cache = std::make_unique<runtime::KvCache>(std::move(cache));
   loaded.pages = std::make_unique<runtime::PageAllocator>(pages);
   HADAL_ASSIGN(loaded.model, model::Model::create(*loaded.device, std::move(config),

@@ -71,13 +71,16 @@ void install_interrupt_handler();
 // model's.
 [[nodiscard]] Result<uint32_t> choose_context(uint32_t wanted, const model::ModelConfig& config);
 
+// --cache: how the latent cache is stored, by cache_format_name.
+CLI::Option* add_cache_option(CLI::App& app, CacheFormat& format);
+
 struct ModelRequest {
   std::filesystem::path directory;
   std::string device;
   uint32_t context = 0;       // positions the cache must hold; 0 = what the model declares
   uint32_t max_tokens = 512;  // prefill chunk
   uint32_t max_logit_rows = 1;
-  ElementType cache_type = ElementType::kF32;
+  CacheFormat cache_format = CacheFormat::kF32;
   bool absorb_bf16 = false;
   bool load_mtp = false;
   bool progress = true;  // a bar on standard error for loads over a second, when it is a terminal

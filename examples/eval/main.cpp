@@ -21,7 +21,7 @@ struct Arguments {
   examples::ModelRequest model;
   std::optional<std::string> ids, text;
   std::string dump_logits, dump_mtp_logits;
-  std::string backend = "vulkan", form = "prefill", cache = "f32";
+  std::string backend = "vulkan", form = "prefill";
   bool perplexity = false;
   uint32_t window = 0;
 };
@@ -51,7 +51,7 @@ Result<Backend> Backend::create(Arguments& a, uint32_t longest, bool mtp) {
     b.vocab_ = config.vocab_size;
     b.reference_options_.form = a.form == "decode" ? model::reference::AttentionForm::kAbsorbed
                                                    : model::reference::AttentionForm::kUnabsorbed;
-    b.reference_options_.cache_bf16 = a.cache == "bf16";
+    b.reference_options_.cache_bf16 = a.model.cache_format == CacheFormat::kBf16;
     HADAL_ASSIGN(b.reference_,
                  model::reference::ReferenceModel::create(
                      std::make_shared<const model::Checkpoint>(std::move(checkpoint)), config));
@@ -244,7 +244,7 @@ int main(int argc, char** argv) {
                  "attention: prefill (unabsorbed) or decode (absorbed, token by token)")
       ->check(CLI::IsMember({"prefill", "decode"}))
       ->capture_default_str();
-  app.add_option("--cache", a.cache)->check(CLI::IsMember({"f32", "bf16"}))->capture_default_str();
+  examples::add_cache_option(app, a.model.cache_format);
   app.add_option("--chunk", a.model.max_tokens, "tokens per prefill step")
       ->check(CLI::Range(1u, 65536u))
       ->capture_default_str();
@@ -253,7 +253,6 @@ int main(int argc, char** argv) {
   return examples::run_program(app, argc, argv, [&]() -> Status {
     examples::install_interrupt_handler();
     if (!a.ids && !a.text) return {Errc::kInvalidArgument, "--ids or --text: is required"};
-    a.model.cache_type = a.cache == "bf16" ? ElementType::kBf16 : ElementType::kF32;
     return run(a);
   });
 }

@@ -18,7 +18,6 @@ struct Arguments {
   examples::ModelRequest model;
   std::string prompt = "Once upon a time";
   std::optional<std::string> prompt_file, ids;
-  std::string cache = "f32";
   runtime::GenerateOptions generate;
   bool ignore_eos = false, print_ids = false, quiet = false, profile = false;
 };
@@ -175,9 +174,7 @@ int main(int argc, char** argv) {
       ->check(CLI::Range(1u, 65536u))
       ->capture_default_str();
   app.add_option("--device", a.model.device, "index or part of the name (hadal-info lists them)");
-  app.add_option("--cache", a.cache, "type of the latent cache")
-      ->check(CLI::IsMember({"f32", "bf16"}))
-      ->capture_default_str();
+  examples::add_cache_option(app, a.model.cache_format);
   app.add_flag("--absorb-bf16", a.model.absorb_bf16, "bfloat16 copy of kv_b_proj for decode");
   app.add_flag("--ignore-eos", a.ignore_eos, "go on behind the end-of-text token");
   app.add_flag("--print-ids", a.print_ids, "print token ids instead of text");
@@ -185,7 +182,6 @@ int main(int argc, char** argv) {
   app.add_flag("--profile", a.profile, "device time by kernel, on standard error");
   return examples::run_program(app, argc, argv, [&] {
     examples::install_interrupt_handler();
-    a.model.cache_type = a.cache == "bf16" ? ElementType::kBf16 : ElementType::kF32;
     a.model.progress = !a.quiet;
     return run(a);
   });

@@ -81,7 +81,7 @@ uint64_t elements(const model::TensorView& t) {
   return count;
 }
 
-Status print_checkpoint(const std::filesystem::path& dir, uint32_t context, bool bf16_cache) {
+Status print_checkpoint(const std::filesystem::path& dir, uint32_t context, CacheFormat format) {
   HADAL_ASSIGN(const model::ModelConfig config, examples::load_config(dir));
   HADAL_ASSIGN(const model::Checkpoint checkpoint, model::Checkpoint::open(dir));
   uint64_t parameters = 0;
@@ -109,21 +109,21 @@ Status print_checkpoint(const std::filesystem::path& dir, uint32_t context, bool
     fmt::print("  {:<15} {} in {} tensors\n", type, examples::bytes_text(entry.second),
                entry.first);
   }
-  const ElementType type = bf16_cache ? ElementType::kBf16 : ElementType::kF32;
   model::ModelOptions options;
   options.max_context = context;
   options.max_tokens = std::min(options.max_tokens, context);
   const uint64_t work = model::workspace_bytes(config, options);
-  const uint64_t cache = model::cache_bytes(config, ceil_div(context, runtime::kPageTokens), type);
+  const uint64_t cache =
+      model::cache_bytes(config, ceil_div(context, runtime::kPageTokens), format);
   fmt::print("  plan            weights {}, workspace {}, {} cache of {} positions {}: {}\n",
-             examples::bytes_text(weights), examples::bytes_text(work), bf16_cache ? "bf16" : "f32",
+             examples::bytes_text(weights), examples::bytes_text(work), cache_format_name(format),
              context, examples::bytes_text(cache), examples::bytes_text(weights + work + cache));
   return {};
 }
 
 Status run(const std::optional<std::string>& directory, bool list, bool json, uint32_t context,
-           bool bf16_cache) {
-  if (directory) return print_checkpoint(*directory, context, bf16_cache);
+           CacheFormat format) {
+  if (directory) return print_checkpoint(*directory, context, format);
   examples::prepare_cpu_driver(0);
   HADAL_ASSIGN(const std::vector<Caps> devices, list_devices());
   if (json) {
@@ -145,7 +145,7 @@ Status run(const std::optional<std::string>& directory, bool list, bool json, ui
 
 int main(int argc, char** argv) {
   std::optional<std::string> directory;
-  std::string cache = "f32";
+  CacheFormat cache = CacheFormat::kF32;
   bool list = false, json = false;
   uint32_t context = 0;
   CLI::App app("Devices and kernel paths; of a checkpoint, its content and memory plan.", kProgram);
@@ -155,7 +155,7 @@ int main(int argc, char** argv) {
       ->excludes("MODEL_DIR")
       ->excludes("--list");
   app.add_option("--context", context, "positions of the memory plan; 0 is the model's own");
-  app.add_option("--cache", cache)->check(CLI::IsMember({"f32", "bf16"}))->capture_default_str();
-  return examples::run_program(
-      app, argc, argv, [&] { return run(directory, list, json, context, cache == "bf16"); });
+  examples::add_cache_option(app, cache);
+  return examples::run_program(app, argc, argv,
+                               [&] { return run(directory, list, json, context, cache); });
 }

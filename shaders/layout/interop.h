@@ -9,12 +9,14 @@
 #define HADAL_LAYOUT_BEGIN namespace hadal::layout { using uint = uint32_t;
 #define HADAL_LAYOUT_END }
 #define HADAL_CONST(name, value) inline constexpr uint32_t name = value
+#define HADAL_FUNCTION constexpr
 #define HADAL_CHECK_SIZE(type, size) \
   static_assert(sizeof(type) == (size) && (size) <= 128, "push constants: at most 128 bytes")
 #else
 #define HADAL_LAYOUT_BEGIN
 #define HADAL_LAYOUT_END
 #define HADAL_CONST(name, value) const uint name = value
+#define HADAL_FUNCTION
 #define HADAL_CHECK_SIZE(type, size)
 #endif
 

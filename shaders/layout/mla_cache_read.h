@@ -6,12 +6,12 @@
 
 HADAL_LAYOUT_BEGIN
 
-HADAL_CONST(kMlaCacheReadSpecBf16, 10);  // 1: the cache is bfloat16
+HADAL_CONST(kMlaCacheReadSpecFormat, 10);  // kKvFormat... (kv_page.h)
 
 HADAL_CONST(kMlaCacheReadFlagUe8m0, 1);  // scales are powers of two
 
 struct MlaCacheReadPush {
-  uint64_t cache;        // [..., row_stride] float or bfloat16
+  uint64_t cache;        // [cache_rows] rows (kv_page.h)
   uint64_t block_table;  // [pages] uint
   uint64_t latent;       // [rows, rank] float, or 0
   uint64_t k_pe;         // [rows, rope] float, or 0
@@ -20,7 +20,7 @@ struct MlaCacheReadPush {
   uint begin;            // position of row 0
   uint rank;
   uint rope;
-  uint row_stride;     // elements
+  uint row_stride;     // in kv_stride_unit
   uint latent_stride;  // elements
   uint k_pe_stride;    // elements
   uint q_stride;       // bytes

@@ -6,7 +6,7 @@
 
 HADAL_LAYOUT_BEGIN
 
-HADAL_CONST(kMlaCacheWriteSpecBf16, 10);      // 1: the cache is bfloat16
+HADAL_CONST(kMlaCacheWriteSpecFormat, 10);    // kKvFormat... (kv_page.h)
 HADAL_CONST(kMlaCacheWriteSpecRounding, 11);  // LatentRounding: 0 none, 1 FP32 scales, 2 UE8M0
 
 struct MlaCacheWritePush {
@@ -15,11 +15,11 @@ struct MlaCacheWritePush {
   uint64_t positions;  // [tokens] uint
   uint64_t table;      // [max_position, pairs, 2] float
   uint64_t slots;      // [tokens] uint
-  uint64_t cache;      // [cache_rows, row_stride] float or bfloat16
+  uint64_t cache;      // [cache_rows] rows (kv_page.h)
   uint rank;
   uint pairs;       // rope / 2
   uint y_stride;    // elements
-  uint row_stride;  // elements
+  uint row_stride;  // in kv_stride_unit
   uint cache_rows;
   uint pair_step;  // elements between the first channels of consecutive pairs: 2 or 1
   uint partner;    // elements between the two channels of a pair: 1 or pairs

@@ -9,7 +9,7 @@ HADAL_LAYOUT_BEGIN
 HADAL_CONST(kMlaDecodeSpecTile, 10);   // heads per workgroup
 HADAL_CONST(kMlaDecodeSpecKeys, 11);   // keys per invocation: 64 / workgroup size
 HADAL_CONST(kMlaDecodeSpecPairs, 12);  // pairs of latent channels per invocation
-HADAL_CONST(kMlaDecodeSpecBf16, 13);   // 1: the cache is bfloat16
+HADAL_CONST(kMlaDecodeSpecFormat, 13);  // kKvFormat... (kv_page.h)
 
 // A split's keys, at absolute multiples: part of the bits, so never a tuning parameter.
 HADAL_CONST(kMlaDecodeSplitKeys, 1024);

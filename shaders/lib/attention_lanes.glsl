@@ -102,10 +102,9 @@ void pack_queries(uint64_t base, uint64_t stride, uint first, uint last, uint ch
   }
 }
 
-// Element `index` of a row of keys or values; `format` is a constant.
-const uint kF32 = 0, kBf16 = 1;
+// Element `index` of a row of keys or values; `format` is a constant of kv_page.h.
 float load_element(uint format, uint64_t row, uint64_t index) {
-  if (format == kBf16) return bf16_decode(uint(U16In(row + index * 2ul).v));
+  if (format == kKvFormatBf16) return bf16_decode(uint(U16In(row + index * 2ul).v));
   return FloatIn(row + index * 4ul).v;
 }
 

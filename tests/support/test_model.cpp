@@ -24,7 +24,7 @@ TestModel::TestModel(const std::filesystem::path& dir, const TestModelOptions& o
     const uint32_t pages =
         ceil_div(options.model.max_context, runtime::kPageTokens) * options.model.max_decode_rows;
     HADAL_ASSIGN(runtime::KvCache cache,
-                 runtime::KvCache::create(*device(), config, pages, options.cache_type));
+                 runtime::KvCache::create(*device(), config, pages, options.cache_format));
     cache_ = std::make_unique<runtime::KvCache>(std::move(cache));
     pages_ = std::make_unique<runtime::PageAllocator>(pages);
     HADAL_ASSIGN(model_,

@@ -17,7 +17,7 @@ namespace hadal::test {
 struct TestModelOptions {
   model::ModelOptions model;
   model::LoadOptions load;
-  ElementType cache_type = ElementType::kF32;
+  CacheFormat cache_format = CacheFormat::kF32;
   RecorderOptions recorder;
 };
 

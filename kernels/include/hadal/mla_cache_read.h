@@ -26,6 +26,7 @@
 #include <string>
 
 #include "hadal/buffer.h"
+#include "hadal/cache_format.h"
 #include "hadal/caps.h"
 #include "hadal/status.h"
 #include "hadal/types.h"
@@ -40,7 +41,7 @@ class Pipeline;
 
 struct MlaCacheReadShape {
   uint32_t begin = 0, rows = 0, rank = 0, rope = 0;
-  uint32_t row_stride = 0;     // elements, at least rank + rope
+  uint32_t row_stride = 0;     // elements, at least rank + rope (FP8: bytes)
   uint32_t latent_stride = 0;  // elements, at least rank
   uint32_t k_pe_stride = 0;    // elements, at least rope
   uint32_t q_stride = 0;       // bytes, at least rank
@@ -48,11 +49,12 @@ struct MlaCacheReadShape {
   uint32_t cache_rows = 0;
   uint32_t table_pages = 0;
   ScaleFormat scale_format = ScaleFormat::kFp32;
-  ElementType cache_type = ElementType::kF32;
+  CacheFormat cache_format = CacheFormat::kF32;
 
   // Tightest strides, and the fewest pages that hold the positions.
   [[nodiscard]] static MlaCacheReadShape packed(uint32_t begin, uint32_t rows, uint32_t rank,
-                                                uint32_t rope, uint32_t cache_rows);
+                                                uint32_t rope, uint32_t cache_rows,
+                                                CacheFormat format = CacheFormat::kF32);
 };
 
 struct MlaCacheReadArgs {
@@ -61,7 +63,7 @@ struct MlaCacheReadArgs {
 
 struct MlaCacheReadConfig {
   uint32_t workgroup_size = 0;  // 4, 8, 16 or 32
-  ElementType cache_type = ElementType::kF32;
+  CacheFormat cache_format = CacheFormat::kF32;
   [[nodiscard]] std::string to_string() const;
 };
 
@@ -77,7 +79,7 @@ class MlaCacheRead {
   [[nodiscard]] static Result<MlaCacheRead> create(Device& device,
                                                    const MlaCacheReadConfig& config);
   // Records one dispatch. Errors: those of check; kInvalidArgument for a misaligned q, a q without
-  // scale, or a shape whose cache_type is not the configuration's; kHazard from the recorder.
+  // scale, or a shape whose cache_format is not the configuration's; kHazard from the recorder.
   [[nodiscard]] Status record(Recorder& recorder, const MlaCacheReadShape& shape,
                               const MlaCacheReadArgs& args) const;
 

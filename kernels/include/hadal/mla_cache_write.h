@@ -31,6 +31,7 @@
 #include <string>
 
 #include "hadal/buffer.h"
+#include "hadal/cache_format.h"
 #include "hadal/caps.h"
 #include "hadal/status.h"
 #include "hadal/types.h"
@@ -53,16 +54,17 @@ enum class LatentRounding {
 struct MlaCacheWriteShape {
   uint32_t tokens = 0, rank = 0, rope = 0;
   uint32_t y_stride = 0;    // elements, at least rank + rope
-  uint32_t row_stride = 0;  // elements, at least rank + rope
+  uint32_t row_stride = 0;  // elements, at least rank + rope (FP8: bytes, hadal/cache_format.h)
   uint32_t cache_rows = 0;
   uint32_t max_position = 0;  // rows of the table
   bool interleaved = true;
   float eps = 1e-6f;
-  ElementType cache_type = ElementType::kF32;
+  CacheFormat cache_format = CacheFormat::kF32;
   LatentRounding rounding = LatentRounding::kNone;
 
   [[nodiscard]] static MlaCacheWriteShape packed(uint32_t tokens, uint32_t rank, uint32_t rope,
-                                                 uint32_t cache_rows, uint32_t max_position);
+                                                 uint32_t cache_rows, uint32_t max_position,
+                                                 CacheFormat format = CacheFormat::kF32);
 };
 
 struct MlaCacheWriteArgs {
@@ -71,7 +73,7 @@ struct MlaCacheWriteArgs {
 
 struct MlaCacheWriteConfig {
   uint32_t workgroup_size = 0;
-  ElementType cache_type = ElementType::kF32;
+  CacheFormat cache_format = CacheFormat::kF32;
   LatentRounding rounding = LatentRounding::kNone;
   bool use_fma = false;
   [[nodiscard]] std::string to_string() const;
@@ -88,8 +90,8 @@ class MlaCacheWrite {
   // Creates the pipeline, or finds it. Thread-safe.
   [[nodiscard]] static Result<MlaCacheWrite> create(Device& device,
                                                     const MlaCacheWriteConfig& config);
-  // Records one dispatch. Errors: those of check; kInvalidArgument for a shape whose cache_type is
-  // not the configuration's; kHazard from the recorder.
+  // Records one dispatch. Errors: those of check; kInvalidArgument for a shape whose cache_format
+  // is not the configuration's; kHazard from the recorder.
   [[nodiscard]] Status record(Recorder& recorder, const MlaCacheWriteShape& shape,
                               const MlaCacheWriteArgs& args) const;
 

@@ -34,6 +34,7 @@
 
 #include "hadal/attention_lanes.h"
 #include "hadal/buffer.h"
+#include "hadal/cache_format.h"
 #include "hadal/caps.h"
 #include "hadal/status.h"
 #include "hadal/types.h"
@@ -52,16 +53,17 @@ struct MlaDecodeShape {
   uint32_t cache_rows = 0;
   uint32_t q_latent_row_stride = 0, q_latent_head_stride = 0;  // elements, as all strides
   uint32_t q_pe_row_stride = 0, q_pe_head_stride = 0;
-  uint32_t row_stride = 0;    // of the cache, at least rank + rope
+  uint32_t row_stride = 0;    // of the cache, at least rank + rope (FP8: bytes)
   uint32_t table_stride = 0;  // at least ceil(max_kv_len / 64)
   uint32_t o_row_stride = 0, o_head_stride = 0;
   float scale =
       1.0f;  // softmax scale, of the unabsorbed head: (nope + rope)^-0.5 and YaRN's factor
-  ElementType cache_type = ElementType::kF32;
+  CacheFormat cache_format = CacheFormat::kF32;
 
   [[nodiscard]] static MlaDecodeShape packed(uint32_t tokens, uint32_t heads, uint32_t rank,
                                              uint32_t rope, uint32_t max_kv_len,
-                                             uint32_t cache_rows);
+                                             uint32_t cache_rows,
+                                             CacheFormat format = CacheFormat::kF32);
 };
 
 struct MlaDecodeArgs {
@@ -77,14 +79,14 @@ struct MlaDecodeConfig {
   uint32_t pairs = 0;           // pairs of latent channels per invocation; portable path
   AttentionLanes lanes;         // the other path
   uint32_t combine_workgroup_size = 0;
-  ElementType cache_type = ElementType::kF32;
+  CacheFormat cache_format = CacheFormat::kF32;
   bool use_fma = false;
   [[nodiscard]] std::string to_string() const;
 };
 
 // Ok, or kInvalidArgument naming the rule that `shape` breaks. Pure.
 [[nodiscard]] Status mla_decode_check(const MlaDecodeShape& shape, const Caps& caps);
-// Depends on heads, rank, rope and cache_type only. Pure; requires mla_decode_check to be ok.
+// Depends on heads, rank, rope and cache_format only. Pure; requires mla_decode_check to be ok.
 [[nodiscard]] MlaDecodeConfig mla_decode_choose(const MlaDecodeShape& shape, const Caps& caps);
 // Bytes of scratch that record() needs for the shape (4-byte aligned), whatever the configuration:
 // the partial results of 1,024 keys each, none up to max_kv_len 1,024, and up to 64 workers' areas

@@ -15,7 +15,7 @@ struct MlaCacheWriteInputs {
   const float* table = nullptr;
 };
 
-// The rows [tokens, rank + rope] as stored (before rounding to cache_type), in token order.
+// The rows [tokens, rank + rope] as stored (before rounding to cache_format), in token order.
 [[nodiscard]] ValueAndMagnitude mla_cache_write(const MlaCacheWriteShape& shape,
                                                 const MlaCacheWriteInputs& inputs);
 

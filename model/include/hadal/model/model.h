@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "hadal/buffer.h"
+#include "hadal/cache_format.h"
 #include "hadal/caps.h"
 #include "hadal/device.h"
 #include "hadal/model/config.h"
@@ -23,13 +24,13 @@
 namespace hadal::model {
 
 // Where the latent cache lies: per layer (main layers first, then MTP's) `pages` pages of 64 rows
-// of kv_lora_rank + qk_rope_head_dim elements.
+// of kv_lora_rank + qk_rope_head_dim channels.
 struct CacheView {
   DeviceAddress base = 0;
   uint64_t layer_stride_bytes = 0;
   uint32_t pages = 0;
-  uint32_t row_stride = 0;  // elements
-  ElementType type = ElementType::kF32;
+  uint32_t row_stride = 0;  // in cache_stride_unit(format)
+  CacheFormat format = CacheFormat::kF32;
 };
 
 // Device arrays that describe one prefill chunk: tokens [begin, begin + tokens) of one sequence.
@@ -76,7 +77,7 @@ struct ModelOptions {
 // Bytes of the workspace and of the tables that a Model allocates besides its weights.
 [[nodiscard]] uint64_t workspace_bytes(const ModelConfig& config, const ModelOptions& options);
 // Bytes of the cache for `pages` pages, MTP layers included.
-[[nodiscard]] uint64_t cache_bytes(const ModelConfig& config, uint32_t pages, ElementType type);
+[[nodiscard]] uint64_t cache_bytes(const ModelConfig& config, uint32_t pages, CacheFormat format);
 
 class Model {
  public:

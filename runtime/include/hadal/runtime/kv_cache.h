@@ -59,7 +59,7 @@ class KvCache {
  public:
   // Errors: kOutOfDeviceMemory.
   [[nodiscard]] static Result<KvCache> create(Device& device, const model::ModelConfig& config,
-                                              uint32_t pages, ElementType type);
+                                              uint32_t pages, CacheFormat format);
   [[nodiscard]] const model::CacheView& view() const { return view_; }
   [[nodiscard]] uint64_t bytes() const { return buffer_.bytes(); }
 
