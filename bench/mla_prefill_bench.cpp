@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "hadal/reference/mla_prefill.h"
+#include "hadal/types.h"
 #include "support/bench.h"
 #include "support/tolerance.h"
 
@@ -15,20 +16,25 @@ void run_case(Bench& bench, uint32_t q_begin, uint32_t q_len, uint32_t heads, ui
               uint32_t rope, uint32_t v) {
   MlaPrefillShape s = MlaPrefillShape::packed(q_begin, q_len, heads, nope, rope, v);
   s.scale = 1.0f / std::sqrt(float(nope + rope));
+  // As the model lays its rows out.
+  s.q_row_stride = float_row_stride(s.q_row_stride);
+  s.kv_row_stride = float_row_stride(s.kv_row_stride);
   require(mla_prefill_check(s, bench.caps()));
   const MlaPrefillConfig config = mla_prefill_choose(s, bench.caps());
   const Buffer q = bench.floats(uint64_t{q_len} * s.q_row_stride, -1.0f, 1.0f);
   const Buffer kv = bench.floats(uint64_t{s.kv_rows} * s.kv_row_stride, -1.0f, 1.0f);
   const Buffer k_pe = bench.floats(uint64_t{s.kv_rows} * rope, -1.0f, 1.0f);
   const Buffer o = bench.buffer(uint64_t{q_len} * s.o_row_stride * 4);
+  const Buffer scratch = bench.buffer(mla_prefill_scratch_bytes(s));
   const MlaPrefill kernel = require(MlaPrefill::create(bench.device(), config));
   const double pairs = double(q_len) * (q_begin + (q_len + 1.0) / 2) * heads;
   bench.time(
       {path_of(config.to_string()), 2.0 * pairs * (nope + rope + v),
        4.0 * (double(s.kv_rows) * (s.kv_row_stride + rope) + double(q_len) * s.q_row_stride)},
       [&](Recorder& recorder) {
-        return kernel.record(recorder, s,
-                             {q.address(), kv.address(), k_pe.address(), o.address(), 0});
+        return kernel.record(
+            recorder, s,
+            {q.address(), kv.address(), k_pe.address(), o.address(), 0, scratch.address()});
       },
       [&] {  // the last query, all heads
         const std::vector<float> qs = bench.read_floats(q, uint64_t{q_len} * s.q_row_stride);
@@ -66,6 +72,11 @@ int main(int argc, char** argv) {
                {"rope", rope},
                {"v", v}});
   };
+  // DeepSeek-V3's heads, all of them.
+  for (uint32_t q_len : {256u, 2048u}) {
+    if (bench.options().quick && q_len > 256) continue;
+    add(0, q_len, 128, 128, 64, 128);
+  }
   for (uint32_t q_len : {1u, 2u, 4u, 8u, 64u, 512u}) {
     if (bench.options().quick && q_len > 64) continue;
     add(0, q_len, 8, 32, 32, 32);

@@ -35,12 +35,9 @@ namespace hadal {
 inline constexpr uint32_t kAttentionWorkers = 64;
 inline constexpr uint32_t kAttentionLaneRows = 32;  // rows of a worker at most
 
-// Whether the rows' invocations can be lanes, each part of a key being a multiple of the step. With
-// fewer rows most lanes would idle.
-[[nodiscard]] inline bool attention_lanes_fit(const Caps& caps, uint32_t rows, uint32_t channels) {
-  return caps.is_cpu && caps.scalar_uniforms && caps.subgroup_size >= 4 &&
-         caps.subgroup_size <= 16 && channels % layout::kAttentionLanesStep == 0 && channels > 0 &&
-         2 * rows > caps.subgroup_size;
+// Whether the driver's invocations are lanes whose workgroup is one subgroup.
+[[nodiscard]] inline bool attention_lanes_run(const Caps& caps) {
+  return caps.is_cpu && caps.scalar_uniforms && caps.subgroup_size >= 4 && caps.subgroup_size <= 16;
 }
 
 // The tile of 16 accumulators, measured (mla_decode.md).

@@ -38,6 +38,10 @@ uint64_t partials_of(const MlaDecodeShape& shape) {
   return splits <= 1 ? 0 : shape.tokens * splits * shape.heads;
 }
 
+bool sizes_fit_lanes(const MlaDecodeShape& s) {
+  return (s.rank | s.rope) % layout::kAttentionLanesStep == 0 && s.rope <= kMaxLanesRope;
+}
+
 // What the portable path and the combining dispatch are told.
 layout::MlaDecodePush split_push(const MlaDecodeShape& s, const MlaDecodeArgs& args) {
   const uint64_t partials = partials_of(s);
@@ -174,8 +178,8 @@ MlaDecodeConfig mla_decode_choose(const MlaDecodeShape& shape, const Caps& caps)
   config.use_fma = caps.use_fma;
   config.cache_format = shape.cache_format;
   config.combine_workgroup_size = column_workgroup_size(caps);
-  if (attention_lanes_fit(caps, shape.heads, shape.rank) &&
-      shape.rope % layout::kAttentionLanesStep == 0 && shape.rope <= kMaxLanesRope) {
+  // With fewer heads most lanes would idle.
+  if (attention_lanes_run(caps) && sizes_fit_lanes(shape) && 2 * shape.heads > caps.subgroup_size) {
     config.workgroup_size = caps.subgroup_size;
     config.lanes = attention_lanes(caps, shape.heads);
     config.tile = config.lanes.vectors * caps.subgroup_size;
@@ -236,7 +240,7 @@ Status MlaDecode::check_call(const MlaDecodeShape& s, const MlaDecodeArgs& args)
     return error("cache_format must be the configuration's");
   }
   if (config_.lanes) {
-    if ((s.rank | s.rope) % layout::kAttentionLanesStep || s.rope > kMaxLanesRope) {
+    if (!sizes_fit_lanes(s)) {
       return error(
           fmt::format("rank and rope must be the configuration's multiples of 8, got {} and {}",
                       s.rank, s.rope));

@@ -3,12 +3,14 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cstddef>
 
 #include "attention_util.h"
 #include "hadal/device.h"
 #include "hadal/recorder.h"
 #include "hadal/types.h"
 #include "kernel_util.h"
+#include "layout/attention_lanes.h"
 #include "layout/kv_page.h"
 #include "layout/mla_prefill.h"
 #include "vk/pipeline.h"
@@ -22,9 +24,30 @@ Status error(std::string text) {
   return {Errc::kInvalidArgument, "mla_prefill: " + std::move(text)};
 }
 
-// A head whose query and result fit an invocation, and whose size is worth a pipeline of its own.
-bool is_lane_sized(const MlaPrefillShape& s) {
-  return s.nope + s.rope > 0 && s.v > 0 && s.nope + s.rope <= 256 && s.v <= 128;
+static_assert(sizeof(MlaPrefillSequence) == sizeof(layout::MlaPrefillSequence));
+static_assert(offsetof(MlaPrefillSequence, q_row) == offsetof(layout::MlaPrefillSequence, q_row));
+static_assert(offsetof(MlaPrefillSequence, q_len) == offsetof(layout::MlaPrefillSequence, q_len));
+static_assert(offsetof(MlaPrefillSequence, q_begin) ==
+              offsetof(layout::MlaPrefillSequence, q_begin));
+static_assert(offsetof(MlaPrefillSequence, kv_row) == offsetof(layout::MlaPrefillSequence, kv_row));
+static_assert(offsetof(MlaPrefillSequence, kv_rows) ==
+              offsetof(layout::MlaPrefillSequence, kv_rows));
+static_assert(offsetof(MlaPrefillSequence, kv_begin) ==
+              offsetof(layout::MlaPrefillSequence, kv_begin));
+static_assert(MlaPrefillSequence::kFirst == layout::kMlaPrefillFlagFirst);
+static_assert(MlaPrefillSequence::kLast == layout::kMlaPrefillFlagLast);
+
+// Queries of the longest sequence.
+uint32_t longest(const MlaPrefillShape& s) {
+  return s.sequences ? s.max_q_len : s.q_len;
+}
+uint32_t sequence_count(const MlaPrefillShape& s) {
+  return std::max(s.sequences, 1u);
+}
+
+bool heads_fit_lanes(const MlaPrefillShape& s) {
+  constexpr uint32_t step = layout::kAttentionLanesStep;
+  return s.nope % step == 0 && s.rope % step == 0 && s.v % step == 0 && s.nope + s.rope > 0;
 }
 
 // Length of a row of `heads` parts of `width`, `stride` apart.
@@ -47,9 +70,10 @@ MlaPrefillShape MlaPrefillShape::packed(uint32_t q_begin, uint32_t q_len, uint32
 
 std::string MlaPrefillConfig::to_string() const {
   const char* sum = use_fma ? "fma" : "mul+add";
-  if (query_lanes) {
-    return fmt::format("mla_prefill: query lanes, {} queries, head {}+{} {}, {}", tile, nope, rope,
-                       v, sum);
+  if (lanes) {
+    return fmt::format("mla_prefill: lanes, {} queries, {} keys x {} channels, runs of {}, {}",
+                       tile, lanes.tile_keys, lanes.tile_channels,
+                       lanes.run * layout::kKvPageTokens, sum);
   }
   return fmt::format("mla_prefill: portable, {} queries, workgroup {}, {} value channels, {}", tile,
                      workgroup_size, 2 * pairs * workgroup_size, sum);
@@ -96,20 +120,33 @@ Status mla_prefill_check(const MlaPrefillShape& s, const Caps& caps) {
   if (widest > kMaxStride) {
     return error(fmt::format("row strides must be at most {}, got {}", kMaxStride, widest));
   }
-  if (s.kv_begin % layout::kKvPageTokens) {
-    return error(fmt::format("kv_begin must be a multiple of 64, got {}", s.kv_begin));
-  }
-  if (!s.last && s.kv_rows % layout::kKvPageTokens) {
-    return error(
-        fmt::format("kv_rows must be a multiple of 64 before the last chunk, got {}", s.kv_rows));
+  if (s.sequences == 0) {
+    if (s.kv_begin % layout::kKvPageTokens) {
+      return error(fmt::format("kv_begin must be a multiple of 64, got {}", s.kv_begin));
+    }
+    if (!s.last && s.kv_rows % layout::kKvPageTokens) {
+      return error(
+          fmt::format("kv_rows must be a multiple of 64 before the last chunk, got {}", s.kv_rows));
+    }
+  } else if (s.max_q_len > s.q_len) {
+    return error(fmt::format("max_q_len must be at most q_len, got {} > {}", s.max_q_len, s.q_len));
   }
   if (s.heads > caps.max_workgroup_count[0]) {
     return error(
         fmt::format("heads must be at most {}, got {}", caps.max_workgroup_count[0], s.heads));
   }
-  if (s.q_len > caps.max_workgroup_count[1]) {  // a tile is at least one query
-    return error(
-        fmt::format("q_len must be at most {}, got {}", caps.max_workgroup_count[1], s.q_len));
+  if (longest(s) > caps.max_workgroup_count[1]) {  // a tile is at least one query
+    return error(fmt::format("{} must be at most {}, got {}", s.sequences ? "max_q_len" : "q_len",
+                             caps.max_workgroup_count[1], longest(s)));
+  }
+  if (s.sequences > caps.max_workgroup_count[2]) {
+    return error(fmt::format("sequences must be at most {}, got {}", caps.max_workgroup_count[2],
+                             s.sequences));
+  }
+  const uint64_t items = uint64_t{sequence_count(s)} * longest(s) * s.heads;
+  if (items >= 1ull << 31) {
+    return error(fmt::format(
+        "heads * sequences * queries of the longest must be less than 2^31, got {}", items));
   }
   return {};
 }
@@ -117,10 +154,12 @@ Status mla_prefill_check(const MlaPrefillShape& s, const Caps& caps) {
 MlaPrefillConfig mla_prefill_choose(const MlaPrefillShape& shape, const Caps& caps) {
   MlaPrefillConfig config;
   config.use_fma = caps.use_fma;
-  if (caps.scalar_uniforms && is_lane_sized(shape)) {
-    config.query_lanes = true;
-    config.workgroup_size = config.tile = attention_workgroup_size(caps, 0);
-    config.nope = shape.nope, config.rope = shape.rope, config.v = shape.v;
+  config.batch = shape.sequences != 0;
+  // Even a few queries, in half-empty vectors, are faster so.
+  if (attention_lanes_run(caps) && heads_fit_lanes(shape)) {
+    config.workgroup_size = caps.subgroup_size;
+    config.lanes = attention_lanes(caps, longest(shape));
+    config.tile = config.lanes.vectors * caps.subgroup_size;
     return config;
   }
   config.workgroup_size = attention_workgroup_size(caps, shape.v);
@@ -128,30 +167,40 @@ MlaPrefillConfig mla_prefill_choose(const MlaPrefillShape& shape, const Caps& ca
   // Every query of a tile shares the loads of keys and values; more than 128 accumulators per
   // invocation only spill (mla_prefill.md).
   config.tile = attention_tile(config.workgroup_size, config.pairs,
-                               shape.q_len <= 4   ? 4
-                               : shape.q_len <= 8 ? 8
-                                                  : 16);
+                               longest(shape) <= 4   ? 4
+                               : longest(shape) <= 8 ? 8
+                                                     : 16);
   return config;
+}
+
+uint64_t mla_prefill_scratch_bytes(const MlaPrefillShape& s) {
+  const uint64_t items = uint64_t{sequence_count(s)} * longest(s) * s.heads;
+  return attention_area_bytes(std::min<uint64_t>(items, kAttentionWorkers),
+                              uint64_t{s.nope} + s.rope, s.v);
 }
 
 MlaPrefill::MlaPrefill(const Device& device, const vk::Pipeline* pipeline, MlaPrefillConfig config)
     : device_(&device), pipeline_(pipeline), config_(std::move(config)) {}
 
 Result<MlaPrefill> MlaPrefill::create(Device& device, const MlaPrefillConfig& config) {
-  if (config.query_lanes) {
-    HADAL_ASSIGN(const vk::Pipeline* pipeline,
-                 vk::Pipeline::get(device, "mla_prefill_lanes", config.workgroup_size,
-                                   {{layout::kSpecUseFma, config.use_fma},
-                                    {layout::kMlaPrefillSpecNope, config.nope},
-                                    {layout::kMlaPrefillSpecRope, config.rope},
-                                    {layout::kMlaPrefillSpecV, config.v}},
-                                   sizeof(layout::MlaPrefillPush)));
+  if (config.lanes) {
+    HADAL_ASSIGN(
+        const vk::Pipeline* pipeline,
+        vk::Pipeline::get(device, "mla_prefill_lanes", config.workgroup_size,
+                          {{layout::kSpecUseFma, config.use_fma},
+                           {layout::kMlaPrefillSpecBatch, config.batch},
+                           {layout::kAttentionLanesSpecVectors, config.lanes.vectors},
+                           {layout::kAttentionLanesSpecKeys, config.lanes.tile_keys},
+                           {layout::kAttentionLanesSpecChannels, config.lanes.tile_channels},
+                           {layout::kAttentionLanesSpecRun, config.lanes.run}},
+                          sizeof(layout::MlaPrefillPush)));
     return MlaPrefill(device, pipeline, config);
   }
   HADAL_ASSIGN(const vk::Pipeline* pipeline,
                vk::Pipeline::get(
                    device, "mla_prefill", config.workgroup_size,
                    {{layout::kSpecUseFma, config.use_fma},
+                    {layout::kMlaPrefillSpecBatch, config.batch},
                     {layout::kMlaPrefillSpecTile, config.tile},
                     {layout::kMlaPrefillSpecKeys, layout::kKvPageTokens / config.workgroup_size},
                     {layout::kMlaPrefillSpecPairs, config.pairs}},
@@ -159,30 +208,43 @@ Result<MlaPrefill> MlaPrefill::create(Device& device, const MlaPrefillConfig& co
   return MlaPrefill(device, pipeline, config);
 }
 
-Status MlaPrefill::record(Recorder& recorder, const MlaPrefillShape& s,
-                          const MlaPrefillArgs& args) const {
+Status MlaPrefill::check_call(const MlaPrefillShape& s, const MlaPrefillArgs& args) const {
   HADAL_TRY(mla_prefill_check(s, device_->caps()));
   if ((args.q | args.kv | args.k_pe) % 8) {
     return error(fmt::format("q, kv and k_pe must be 8-byte aligned, got {:#x}, {:#x}, {:#x}",
                              args.q, args.kv, args.k_pe));
   }
-  if (args.state == 0 && !(s.first && s.last)) return error("state must be given between chunks");
-  if (config_.query_lanes &&
-      (s.nope != config_.nope || s.rope != config_.rope || s.v != config_.v)) {
-    return error(
-        fmt::format("nope, rope and v must be the configuration's {}, {} and {}, got {}, "
-                    "{} and {}",
-                    config_.nope, config_.rope, config_.v, s.nope, s.rope, s.v));
+  if (args.state == 0 && !s.sequences && !(s.first && s.last)) {
+    return error("state must be given between chunks");
   }
-  if (!config_.query_lanes && s.v / 2 > config_.pairs * config_.workgroup_size) {
+  if ((s.sequences != 0) != config_.batch) return error("a batch must be the configuration's");
+  if (s.sequences && args.sequences == 0) return error("sequences must be given in a batch");
+  if (config_.lanes) {
+    if (!heads_fit_lanes(s)) {
+      return error(fmt::format(
+          "nope, rope and v must be the configuration's multiples of 8, got {}, {} and {}", s.nope,
+          s.rope, s.v));
+    }
+    if (args.scratch == 0) {
+      return error(fmt::format("scratch must be given, {} bytes", mla_prefill_scratch_bytes(s)));
+    }
+  } else if (s.v / 2 > config_.pairs * config_.workgroup_size) {
     return error(fmt::format("v must be at most the configuration's {}, got {}",
                              2 * config_.pairs * config_.workgroup_size, s.v));
   }
-  if (s.q_len == 0 || s.heads == 0 || s.v == 0) return {};
+  return {};
+}
+
+Status MlaPrefill::record(Recorder& recorder, const MlaPrefillShape& s,
+                          const MlaPrefillArgs& args) const {
+  HADAL_TRY(check_call(s, args));
+  if (longest(s) == 0 || s.heads == 0 || s.v == 0) return {};
 
   layout::MlaPrefillPush push{};
   push.q = args.q, push.kv = args.kv, push.k_pe = args.k_pe;
-  push.o = args.o, push.state = args.state;
+  push.o = args.o, push.state = args.state, push.scratch = args.scratch;
+  push.sequences = s.sequences ? args.sequences : 0, push.sequence_count = sequence_count(s);
+  push.max_q_len = longest(s);
   push.q_len = s.q_len, push.heads = s.heads, push.nope = s.nope, push.rope = s.rope, push.v = s.v;
   push.q_row_stride = s.q_row_stride, push.q_head_stride = s.q_head_stride;
   push.kv_row_stride = s.kv_row_stride, push.k_pe_stride = s.k_pe_stride;
@@ -197,18 +259,27 @@ Status MlaPrefill::record(Recorder& recorder, const MlaPrefillShape& s,
   const DeviceRange o{
       args.o, strided_bytes(s.q_len, row_width(s.heads, s.v, s.o_head_stride), s.o_row_stride, 4)};
   const DeviceRange state{args.state, uint64_t{s.q_len} * s.heads * 8};
+  const bool first = s.first && !s.sequences, last = s.last && !s.sequences;
   const DeviceRange none{};
   const DeviceRange reads[] = {{args.q, strided_bytes(s.q_len, q_width, s.q_row_stride, 4)},
                                {args.kv, strided_bytes(s.kv_rows, kv_width, s.kv_row_stride, 4)},
                                {args.k_pe, strided_bytes(s.kv_rows, s.rope, s.k_pe_stride, 4)},
-                               s.first ? none : o,
-                               s.first ? none : state};
-  const DeviceRange writes[] = {o, s.last ? none : state};
+                               {args.sequences, uint64_t{s.sequences} * sizeof(MlaPrefillSequence)},
+                               first ? none : o,
+                               first || args.state == 0 ? none : state};
+  const DeviceRange writes[] = {
+      o, last || args.state == 0 ? none : state,
+      config_.lanes ? DeviceRange{args.scratch, mla_prefill_scratch_bytes(s)} : none};
+  const uint32_t tiles = ceil_div(longest(s), config_.tile);
+  const uint64_t items = uint64_t{tiles} * s.heads * push.sequence_count;
   Recorder::Dispatch dispatch;
   dispatch.pipeline = pipeline_;
   dispatch.label = "mla_prefill";
   dispatch.push = push_bytes(push);
-  dispatch.groups = {s.heads, ceil_div(s.q_len, config_.tile), 1};
+  dispatch.groups = {s.heads, tiles, push.sequence_count};
+  if (config_.lanes) {
+    dispatch.groups = {uint32_t(std::min<uint64_t>(items, kAttentionWorkers)), 1, 1};
+  }
   dispatch.reads = reads;
   dispatch.writes = writes;
   return recorder.dispatch(dispatch);

@@ -4,6 +4,7 @@
 
 #include "hadal/grouped_gemm.h"
 #include "hadal/mla_decode.h"
+#include "hadal/mla_prefill.h"
 #include "hadal/moe_permute.h"
 #include "hadal/types.h"
 
@@ -45,7 +46,7 @@ void plan_attention(Planner& p, const ModelConfig& c, const ModelOptions& o, Wor
   w.q_a = p.rows(t, c.q_lora_rank);
   w.q_a_normed = p.activation(t, c.q_lora_rank);
   w.kv_a = p.rows(t, c.cache_row_elems());
-  w.q = p.rows(t, heads * c.qk_head_dim());
+  w.q = p.rows(t, float_row_stride(heads * c.qk_head_dim()));
   w.attention = p.rows(t, heads * c.v_head_dim);
   w.attention_in = p.activation(t, heads * c.v_head_dim, /*with_f32=*/false);
   w.attention_in.f32 = w.attention;
@@ -54,10 +55,12 @@ void plan_attention(Planner& p, const ModelConfig& c, const ModelOptions& o, Wor
   w.softmax_state = p.rows(t, heads * 2);
   w.latent = p.activation(o.expansion_rows, c.kv_lora_rank);
   w.k_pe = p.rows(o.expansion_rows, c.qk_rope_head_dim);
-  w.kv = p.rows(o.expansion_rows, heads * (c.qk_nope_head_dim + c.v_head_dim));
-  w.decode_scratch_bytes =
-      mla_decode_scratch_bytes(decode_shape(c, o, o.max_decode_rows, o.max_context));
-  w.decode_scratch = p.take(w.decode_scratch_bytes);
+  w.kv = p.rows(o.expansion_rows, float_row_stride(heads * (c.qk_nope_head_dim + c.v_head_dim)));
+  const MlaPrefillShape prefill =
+      MlaPrefillShape::packed(0, t, heads, c.qk_nope_head_dim, c.qk_rope_head_dim, c.v_head_dim);
+  w.attention_scratch = p.take(
+      std::max(mla_prefill_scratch_bytes(prefill),
+               mla_decode_scratch_bytes(decode_shape(c, o, o.max_decode_rows, o.max_context))));
 }
 
 void plan_experts(Planner& p, const ModelConfig& c, const ModelOptions& o, Workspace& w) {

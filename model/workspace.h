@@ -47,9 +47,7 @@ struct Workspace {
   Activation latent;  // [kv_lora_rank]
   Rows k_pe;          // [rope]
   Rows kv;            // [heads * (nope + v)]
-  // decode: partials of mla_decode
-  DeviceAddress decode_scratch = 0;
-  uint64_t decode_scratch_bytes = 0;
+  DeviceAddress attention_scratch = 0;  // of mla_prefill and mla_decode
   // MLP and experts: [tokens or tokens * top_k, ...]
   Rows gate, up;      // widest of dense, expert and shared
   Activation swiglu;  // the same

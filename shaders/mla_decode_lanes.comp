@@ -81,37 +81,14 @@ void weigh_run(Item item, LaneArea area, uint run, uint run_end, inout float m[V
   } while (block + kKvPageTokens < run_end);
 }
 
-// Stores a tile of channels that has seen all of the item's keys.
-void store_result(Item item, uint channel, float acc[TILE_CHANNELS][VECTORS], float l[VECTORS]) {
-  bool partial = splits() > 1;
-  [[unroll]] for (uint v = 0; v < VECTORS; v++) {
-    uint head = item.head_begin + v * LANES + gl_SubgroupInvocationID;
-    if (head < pc.heads) {
-      uint64_t row = partial ? pc.scratch + partials() * 8ul + (item.partial + head) * uint64_t(rank()) * 4ul
-                             : pc.o + (uint64_t(item.token) * pc.o_row_stride +
-                                       uint64_t(head) * pc.o_head_stride) * 4ul;
-      row += uint64_t(channel) * 4ul;
-      [[unroll]] for (uint c = 0; c < TILE_CHANNELS; c += 2) {
-        vec2 o = vec2(acc[c][v], acc[c + 1][v]);
-        if (!partial) o = attention_normalise(o, l[v]);
-        FloatOut(row + uint64_t(c * 4)).v = o.x;
-        FloatOut(row + uint64_t(c * 4 + 4)).v = o.y;
-      }
-    }
-  }
-}
-
 // o of the item, a tile of channels at a time.
-void add_run(Item item, LaneArea area, uint run, uint run_end, float l[VECTORS]) {
+void add_run(Item item, LaneArea area, uint run, uint run_end) {
   uint channel_cursor = start_at(0), channel;
   if (rank() > 0) [[dont_unroll]] do {
     channel = position_of(channel_cursor);
     channel_cursor += TILE_CHANNELS;
     float acc[TILE_CHANNELS][VECTORS];
-    load_sums(area.sums, channel, acc);
-    [[unroll]] for (uint c = 0; c < TILE_CHANNELS; c++) {
-      [[unroll]] for (uint v = 0; v < VECTORS; v++) acc[c][v] = run == item.begin ? 0.0 : acc[c][v];
-    }
+    load_sums(area, channel, run == item.begin, acc);
     uint cursor = start_at(run), block;
     if (run < run_end) [[dont_unroll]] do {
       block = position_of(cursor);
@@ -125,20 +102,39 @@ void add_run(Item item, LaneArea area, uint run, uint run_end, float l[VECTORS])
                  row + uint64_t(channel * kv_stride_unit(FORMAT)), uint64_t(row_bytes()), seen, seen, limit,
                  acc);
     } while (block + kKvPageTokens < run_end);
-    if (run_end == item.end) {
-      store_result(item, channel, acc, l);
-    } else {
-      store_sums(area.sums, channel, acc);
-    }
+    store_sums(area.sums, channel, acc);
   } while (channel + TILE_CHANNELS < rank());
+}
+
+// o and lse, or the split's unnormalised o, m and l. A token without keys gives 0 and -infinity.
+void store_result(Item item, LaneArea area, float m[VECTORS], float l[VECTORS]) {
+  bool partial = splits() > 1;
+  [[unroll]] for (uint v = 0; v < VECTORS; v++) {
+    uint head = item.head_begin + v * LANES + gl_SubgroupInvocationID;
+    if (head < pc.heads) {
+      if (partial) {
+        FloatOut(pc.scratch + (item.partial + head) * 8ul).v = m[v];
+        FloatOut(pc.scratch + (item.partial + head) * 8ul + 4ul).v = l[v];
+      } else if (pc.lse != 0) {
+        FloatOut(pc.lse + (uint64_t(item.token) * pc.heads + head) * 4ul).v =
+            attention_lse(m[v], l[v]);
+      }
+    }
+  }
+  store_row(area.factors, l);
+  uint64_t row_bytes = uint64_t(partial ? rank() : pc.o_head_stride) * 4ul;
+  uint64_t first = partial ? pc.scratch + partials() * 8ul + item.partial * row_bytes
+                           : pc.o + uint64_t(item.token) * pc.o_row_stride * 4ul;
+  unpack_rows(area, rank(), min(ROWS, pc.heads - item.head_begin),
+              first + uint64_t(item.head_begin) * row_bytes, row_bytes, !partial);
 }
 
 void attend(Item item, LaneArea area) {
   uint last_head = pc.heads - 1;
   uint64_t token = uint64_t(item.token);
-  pack_queries(pc.q_latent + token * uint64_t(pc.q_latent_row_stride) * 4ul,
+  pack_rows(pc.q_latent + token * uint64_t(pc.q_latent_row_stride) * 4ul,
                uint64_t(pc.q_latent_head_stride) * 4ul, item.head_begin, last_head, rank(), area.query);
-  pack_queries(pc.q_pe + token * uint64_t(pc.q_pe_row_stride) * 4ul,
+  pack_rows(pc.q_pe + token * uint64_t(pc.q_pe_row_stride) * 4ul,
                uint64_t(pc.q_pe_head_stride) * 4ul, item.head_begin, last_head, rope(),
                area.query + uint64_t(rank()) * uint64_t(kRowsBytes));
   float m[VECTORS], l[VECTORS];
@@ -152,35 +148,10 @@ void attend(Item item, LaneArea area) {
     cursor += RUN * kKvPageTokens;
     uint run_end = min(run + RUN * kKvPageTokens, item.end);
     weigh_run(item, area, run, run_end, m, l);
-    add_run(item, area, run, run_end, l);
+    add_run(item, area, run, run_end);
   } while (run + RUN * kKvPageTokens < item.end);
 
-  [[unroll]] for (uint v = 0; v < VECTORS; v++) {
-    uint head = item.head_begin + v * LANES + gl_SubgroupInvocationID;
-    if (head < pc.heads) {
-      if (splits() > 1) {
-        FloatOut(pc.scratch + (item.partial + head) * 8ul).v = m[v];
-        FloatOut(pc.scratch + (item.partial + head) * 8ul + 4ul).v = l[v];
-      } else if (pc.lse != 0) {
-        FloatOut(pc.lse + (token * uint64_t(pc.heads) + head) * 4ul).v = attention_lse(m[v], l[v]);
-      }
-    }
-  }
-}
-
-// A token without keys: zeros, lse -infinity. Only where no combining dispatch does it.
-void store_nothing(Item item) {
-  [[unroll]] for (uint v = 0; v < VECTORS; v++) {
-    uint head = item.head_begin + v * LANES + gl_SubgroupInvocationID;
-    if (head < pc.heads) {
-      uint64_t row = pc.o + (uint64_t(item.token) * pc.o_row_stride +
-                             uint64_t(head) * pc.o_head_stride) * 4ul;
-      for (uint c = 0; c < rank(); c++) FloatOut(row + c * 4ul).v = 0.0;
-      if (pc.lse != 0) {
-        FloatOut(pc.lse + (uint64_t(item.token) * pc.heads + head) * 4ul).v = minus_infinity();
-      }
-    }
-  }
+  store_result(item, area, m, l);
 }
 
 void main() {
@@ -188,23 +159,21 @@ void main() {
   uint items = groups * splits() * pc.tokens, worker = gl_WorkGroupID.x;
   uint64_t areas = (pc.scratch + partials() * uint64_t(rank() + 2) * 4ul + 63ul) & ~63ul;
   LaneArea area = lane_area(areas, worker, rank() + rope(), rank());
-  uint cursor = start_at(worker), number;
+  uint cursor = start_at(0), turn;
   if (worker < items) [[dont_unroll]] do {
-    number = position_of(cursor);
-    cursor += gl_NumWorkGroups.x;
+    turn = position_of(cursor);
+    cursor++;
+    uint number = lane_item(turn, items, groups);
     Item item;
     uint split = number / groups % splits();
-    item.token = number / (groups * splits());
+    item.token = min(number / (groups * splits()), pc.tokens - 1);
     item.head_begin = number % groups * ROWS;
     uint kv_len = min(UintIn(pc.kv_lens + uint64_t(item.token) * 4ul).v, pc.max_kv_len);
     item.begin = split * kMlaDecodeSplitKeys;
     item.end = min(item.begin + kMlaDecodeSplitKeys, kv_len);
     item.table = pc.block_tables + uint64_t(item.token) * uint64_t(pc.table_stride) * 4ul;
     item.partial = (uint64_t(item.token) * splits() + split) * uint64_t(pc.heads);
-    if (item.begin < item.end) {
-      attend(item, area);
-    } else if (splits() == 1) {
-      store_nothing(item);
-    }
-  } while (number + gl_NumWorkGroups.x < items);
+    // A split past the token's end has nothing to say, unless it is the only one.
+    if (number < items && (item.begin < item.end || splits() == 1)) attend(item, area);
+  } while (turn + 1 < lane_turns(items, groups));
 }

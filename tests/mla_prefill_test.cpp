@@ -62,6 +62,7 @@ std::vector<float> run_path(const Problem& p, const MlaPrefillConfig& config, ui
   GuardedBuffer& k_pe = gpu.input(p.k_pe);
   GuardedBuffer& o = gpu.output(uint64_t{s.q_len} * s.o_row_stride * 4);
   GuardedBuffer& state = gpu.output(uint64_t{s.q_len} * s.heads * 8);
+  GuardedBuffer& scratch = gpu.output(mla_prefill_scratch_bytes(s));
   Result<MlaPrefill> kernel = MlaPrefill::create(*device(), config);
   EXPECT_TRUE(kernel.ok()) << kernel.status().message();
   gpu.run([&](Recorder& recorder) -> Status {
@@ -71,10 +72,10 @@ std::vector<float> run_path(const Problem& p, const MlaPrefillConfig& config, ui
       call.kv_rows = chunk ? std::min(chunk, s.kv_rows - begin) : s.kv_rows;
       call.first = begin == 0, call.last = begin + call.kv_rows == s.kv_rows;
       if (!call.first) recorder.barrier();
-      HADAL_TRY(kernel->record(
-          recorder, call,
-          {q.address(), kv.address() + uint64_t{begin} * s.kv_row_stride * 4,
-           k_pe.address() + uint64_t{begin} * s.k_pe_stride * 4, o.address(), state.address()}));
+      HADAL_TRY(kernel->record(recorder, call,
+                               {q.address(), kv.address() + uint64_t{begin} * s.kv_row_stride * 4,
+                                k_pe.address() + uint64_t{begin} * s.k_pe_stride * 4, o.address(),
+                                state.address(), scratch.address()}));
       if (!chunk) break;
     }
     return {};
@@ -92,18 +93,18 @@ std::vector<float> run_path(const Problem& p, const MlaPrefillConfig& config, ui
   return result;
 }
 
-MlaPrefillConfig choose_path(const Problem& p, bool query_lanes) {
+MlaPrefillConfig choose_path(const Problem& p, bool lanes) {
   Caps caps = device()->caps();
-  caps.scalar_uniforms = query_lanes;
+  caps.scalar_uniforms = lanes;
   return mla_prefill_choose(p.shape, caps);
 }
 
-// The same by the path that the device takes; where that is query lanes, the portable path must
+// The same by the path that the device takes; where that is lanes, the portable path must
 // agree bit for bit.
 std::vector<float> run(const Problem& p, uint32_t chunk = 0) {
   const MlaPrefillConfig chosen = mla_prefill_choose(p.shape, device()->caps());
   const std::vector<float> result = run_path(p, chosen, chunk);
-  if (chosen.query_lanes) {
+  if (chosen.lanes) {
     EXPECT_TRUE(same_bits(run_path(p, choose_path(p, false), chunk), result, p.shape.v));
   }
   return result;
@@ -136,6 +137,17 @@ TEST_F(MlaPrefillGpu, MatchesTheReferenceOnRaggedSizes) {
   expect_matches_reference({300, 18, 2, 8, 0, 24, 6});
 }
 
+// One vector of queries, two, several tiles with a short last one, diagonals inside and across
+// blocks.
+TEST_F(MlaPrefillGpu, MatchesTheReferenceAtEveryNumberOfQueries) {
+  for (uint32_t q_len : {1u, 15u, 16u, 17u, 33u, 64u, 95u}) {
+    expect_matches_reference({q_len % 3 * 50, q_len, 2, 16, 8, 24, 30 + q_len, q_len % 2 * 2});
+  }
+  expect_matches_reference({500, 70, 1, 24, 0, 8, 40});  // runs of blocks
+  expect_matches_reference({0, 300, 3, 0, 16, 40, 41});
+  expect_matches_reference({10, 20, 70, 8, 8, 8, 42});  // more items than workers
+}
+
 TEST_F(MlaPrefillGpu, MatchesTheReferenceAtDeepSeekV3sHeads) {
   expect_matches_reference({190, 17, 2, 128, 64, 128, 7});
 }
@@ -148,12 +160,12 @@ TEST_F(MlaPrefillGpu, ChunksOfKeysChangeNoBit) {
   }
 }
 
-// Where the device does not choose them: one small head, because old drivers compile them for
-// seconds.
-TEST_F(MlaPrefillGpu, QueryLanesAgreeOnEveryDriver) {
-  const Problem p(70, 27, 2, 4, 4, 2, 13, 2);
+// Where the device does not choose them too, if its workgroups can be one subgroup.
+TEST_F(MlaPrefillGpu, LanesAgreeOnEveryCpuDriver) {
+  const Problem p(70, 27, 2, 8, 8, 8, 13, 2);
   const MlaPrefillConfig lanes = choose_path(p, true), portable = choose_path(p, false);
-  ASSERT_TRUE(lanes.query_lanes && !portable.query_lanes);
+  if (!device()->caps().is_cpu) GTEST_SKIP() << "not a CPU driver";
+  ASSERT_TRUE(lanes.lanes && !portable.lanes);
   EXPECT_TRUE(same_bits(run_path(p, lanes, 64), run_path(p, portable, 0), p.shape.v));
 }
 
@@ -166,6 +178,108 @@ TEST_F(MlaPrefillGpu, BatchesOfQueriesChangeNoBit) {
                                       whole.begin() + long((begin + count) * row));
     EXPECT_TRUE(same_bits(run(p.rows(begin, count)), expected, p.shape.v)) << begin;
     EXPECT_TRUE(same_bits(run(p.rows(begin, count), 64), expected, p.shape.v)) << begin;
+  }
+}
+
+// Sequences side by side in one call: whole, a chunk in the middle of its keys, without queries,
+// without keys, outside the operands. Each is its own call's bits; nothing else is written.
+TEST_F(MlaPrefillGpu, ABatchIsItsSequences) {
+  struct Part {
+    uint32_t q_begin, q_len, kv_begin, kv_rows;
+    bool first, last;
+  };
+  const std::vector<Part> parts = {{0, 40, 0, 40, true, true},       {130, 7, 0, 137, true, true},
+                                   {5, 0, 0, 5, true, true},         {64, 1, 0, 65, true, true},
+                                   {200, 33, 64, 128, false, false}, {9, 3, 0, 0, true, true},
+                                   {300, 12, 0, 64, true, false}};
+  const uint32_t heads = 3, nope = 16, rope = 8, v = 24;
+  std::vector<MlaPrefillSequence> list;
+  Problem all(0, 0, heads, nope, rope, v, 50);
+  MlaPrefillShape& shape = all.shape;
+  shape.kv_rows = 0;
+  for (const Part& p : parts) {
+    MlaPrefillSequence entry;
+    entry.q_row = shape.q_len, entry.q_len = p.q_len, entry.q_begin = p.q_begin;
+    entry.kv_row = shape.kv_rows, entry.kv_rows = p.kv_rows, entry.kv_begin = p.kv_begin;
+    entry.flags = (p.first ? entry.kFirst : 0) | (p.last ? entry.kLast : 0);
+    list.push_back(entry);
+    shape.q_len += p.q_len, shape.kv_rows += p.kv_rows;
+    shape.max_q_len = std::max(shape.max_q_len, p.q_len);
+  }
+  for (int bad = 0; bad < 4; ++bad) {
+    MlaPrefillSequence entry;
+    entry.q_len = 4, entry.kv_rows = 4;
+    if (bad == 0) entry.q_row = shape.q_len - 3;
+    if (bad == 1) entry.q_row = 0xfffffffeu;
+    if (bad == 2) entry.kv_row = shape.kv_rows - 3;
+    if (bad == 3) entry.kv_begin = 1;
+    list.push_back(entry);
+  }
+  shape.sequences = uint32_t(list.size());
+  Random random(51);
+  all.q = random.normals(size_t(shape.q_len) * shape.q_row_stride);
+  all.kv = random.normals(size_t(shape.kv_rows) * shape.kv_row_stride);
+  all.k_pe = random.normals(size_t(shape.kv_rows) * shape.k_pe_stride);
+  const std::vector<float> o_before = random.normals(size_t(shape.q_len) * shape.o_row_stride);
+  std::vector<float> state_before = random.normals(size_t(shape.q_len) * heads * 2);
+  for (size_t i = 1; i < state_before.size(); i += 2) {
+    state_before[i] = std::fabs(state_before[i]) + 1.0f;
+  }
+  // Runs `call` and returns o and state.
+  const auto outputs =
+      [&](bool lanes,
+          const std::function<Status(Recorder&, const MlaPrefill&, MlaPrefillArgs)>& call,
+          const MlaPrefillShape& s) {
+        GpuCase gpu(*device());
+        Caps caps = device()->caps();
+        caps.scalar_uniforms = lanes;
+        Result<MlaPrefill> kernel = MlaPrefill::create(*device(), mla_prefill_choose(s, caps));
+        EXPECT_TRUE(kernel.ok()) << kernel.status().message();
+        MlaPrefillArgs args;
+        args.q = gpu.input(all.q).address(), args.kv = gpu.input(all.kv).address();
+        args.k_pe = gpu.input(all.k_pe).address();
+        GuardedBuffer& o = gpu.input(o_before);
+        GuardedBuffer& state = gpu.input(state_before);
+        args.o = o.address(), args.state = state.address();
+        args.scratch = gpu.output(mla_prefill_scratch_bytes(s)).address();
+        args.sequences = gpu.input(list).address();
+        gpu.run([&](Recorder& recorder) { return call(recorder, *kernel, args); });
+        return std::pair(gpu.values<float>(o), gpu.values<float>(state));
+      };
+  for (const bool lanes : {false, true}) {
+    if (lanes && !device()->caps().scalar_uniforms) continue;
+    const auto batch = outputs(
+        lanes,
+        [&](Recorder& recorder, const MlaPrefill& kernel, const MlaPrefillArgs& args) {
+          return kernel.record(recorder, shape, args);
+        },
+        shape);
+    std::vector<float> o = o_before, state = state_before;
+    for (size_t i = 0; i < parts.size(); ++i) {
+      MlaPrefillShape one = shape;
+      one.sequences = 0, one.q_len = list[i].q_len, one.kv_rows = list[i].kv_rows;
+      one.q_begin = parts[i].q_begin, one.kv_begin = parts[i].kv_begin;
+      one.first = parts[i].first, one.last = parts[i].last;
+      const auto alone = outputs(
+          false,
+          [&](Recorder& recorder, const MlaPrefill& kernel, MlaPrefillArgs args) {
+            args.q += uint64_t{list[i].q_row} * shape.q_row_stride * 4;
+            args.o += uint64_t{list[i].q_row} * shape.o_row_stride * 4;
+            args.state += uint64_t{list[i].q_row} * heads * 8;
+            args.kv += uint64_t{list[i].kv_row} * shape.kv_row_stride * 4;
+            args.k_pe += uint64_t{list[i].kv_row} * shape.k_pe_stride * 4;
+            return kernel.record(recorder, one, args);
+          },
+          one);
+      const auto take = [&](std::vector<float>& to, const std::vector<float>& from, size_t stride) {
+        std::copy_n(from.begin() + long(list[i].q_row * stride), list[i].q_len * stride,
+                    to.begin() + long(list[i].q_row * stride));
+      };
+      take(o, alone.first, shape.o_row_stride);
+      take(state, alone.second, size_t{heads} * 2);
+    }
+    EXPECT_TRUE(same_bits(batch.first, o, v)) << (lanes ? "lanes" : "portable");
+    EXPECT_TRUE(same_bits(batch.second, state, 2)) << (lanes ? "lanes" : "portable");
   }
 }
 
@@ -253,6 +367,15 @@ TEST(MlaPrefillHost, RefusesEveryBrokenRuleByName) {
             "mla_prefill: heads must be at most 65535, got 65536");
   EXPECT_EQ(refused([](auto& s) { s.q_len = 65536; }),
             "mla_prefill: q_len must be at most 65535, got 65536");
+  EXPECT_EQ(refused([](auto& s) { s.sequences = 2, s.max_q_len = 6; }),
+            "mla_prefill: max_q_len must be at most q_len, got 6 > 5");
+  EXPECT_EQ(refused([](auto& s) { s.sequences = 2, s.max_q_len = s.q_len = 65536; }),
+            "mla_prefill: max_q_len must be at most 65535, got 65536");
+  EXPECT_EQ(refused([](auto& s) { s.sequences = 65536, s.max_q_len = 5; }),
+            "mla_prefill: sequences must be at most 65535, got 65536");
+  EXPECT_EQ(refused([](auto& s) { s.sequences = 65535, s.q_len = s.max_q_len = 65535; }),
+            "mla_prefill: heads * sequences * queries of the longest must be less than 2^31, got "
+            "12884508675");
 }
 
 TEST(MlaPrefillHost, ChoiceFitsEverySubgroupSize) {
@@ -264,10 +387,10 @@ TEST(MlaPrefillHost, ChoiceFitsEverySubgroupSize) {
       EXPECT_EQ(64 % config.workgroup_size, 0u);
       EXPECT_GE(config.tile, 1u);
       Caps lanes = minimum_caps(subgroup);
-      lanes.scalar_uniforms = true;
+      lanes.scalar_uniforms = lanes.is_cpu = true;
       const MlaPrefillConfig by_query =
           mla_prefill_choose(MlaPrefillShape::packed(0, 100, 1, 128, 64, v), lanes);
-      EXPECT_EQ(by_query.query_lanes, v <= 128);
+      EXPECT_EQ(bool(by_query.lanes), subgroup <= 16 && v % 8 == 0);
     }
   }
 }

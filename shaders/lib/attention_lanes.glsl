@@ -24,6 +24,7 @@
 
 #include "../layout/attention_lanes.h"
 #include "../layout/kv_page.h"
+#include "attention_result.glsl"
 #extension GL_KHR_shader_subgroup_basic : require
 #extension GL_KHR_shader_subgroup_ballot : require
 
@@ -48,16 +49,34 @@ float load_lanes(uint64_t address) {
   }
   return uintBitsToFloat(result);
 }
-void store_lanes(uint64_t address, float v) {
-  FloatOut(address + gl_SubgroupInvocationID * 4ul).v = v;
+
+// A row of the worker's area: every vector's lanes. A store is a scatter, whose time counts elements and
+// not bytes, so two vectors are stored as one of 64-bit words; values that change lanes from one known
+// lane to another are permutations.
+void store_row(uint64_t address, float row[VECTORS]) {
+  if (VECTORS == 2 && LANES > 1) {
+    uint even = 0, odd = 0;
+    [[unroll]] for (uint lane = 0; lane < LANES; lane++) {
+      uint from = 2 * lane % LANES, part = 2 * lane / LANES;
+      uint first = floatBitsToUint(subgroupBroadcast(row[part % VECTORS], from));
+      uint second = floatBitsToUint(subgroupBroadcast(row[part % VECTORS], (from + 1) % LANES));
+      even = gl_SubgroupInvocationID == lane ? first : even;
+      odd = gl_SubgroupInvocationID == lane ? second : odd;
+    }
+    U64Out(address + gl_SubgroupInvocationID * 8ul).v = uint64_t(even) | uint64_t(odd) << 32;
+  } else {
+    [[unroll]] for (uint v = 0; v < VECTORS; v++) {
+      FloatOut(address + uint64_t(v * kVectorBytes) + gl_SubgroupInvocationID * 4ul).v = row[v];
+    }
+  }
 }
 
 // The memory of a worker: what its rows need between the phases, [.., ROWS] floats each.
 struct LaneArea {
   uint64_t query;    // [channels of a key]
+  uint64_t sums;     // [value channels]: o between runs; unpack_rows reads on into the weights
   uint64_t weights;  // [RUN * 64]: scores, then probabilities
   uint64_t factors;  // [RUN]: what a block's start multiplies l and o by
-  uint64_t sums;     // [value channels]: o between runs
 };
 
 LaneArea lane_area(uint64_t areas, uint worker, uint key_channels, uint value_channels) {
@@ -65,10 +84,22 @@ LaneArea lane_area(uint64_t areas, uint worker, uint key_channels, uint value_ch
                                                       RUN * (kKvPageTokens + 1)) * uint64_t(kRowsBytes);
   LaneArea area;
   area.query = base;
-  area.weights = base + uint64_t(key_channels) * uint64_t(kRowsBytes);
+  area.sums = base + uint64_t(key_channels) * uint64_t(kRowsBytes);
+  area.weights = area.sums + uint64_t(value_channels) * uint64_t(kRowsBytes);
   area.factors = area.weights + uint64_t(RUN * kKvPageTokens * kRowsBytes);
-  area.sums = area.factors + uint64_t(RUN * kRowsBytes);
   return area;
+}
+
+// Workers share `items` in blocks of neighbours, `block` items that read the same keys where that leaves
+// a block for every worker, in turn: the item of a worker's turn, past the end in its last ones.
+uint lane_block(uint items, uint block) { return items / block < gl_NumWorkGroups.x ? 1 : block; }
+uint lane_item(uint turn, uint items, uint block) {
+  uint size = lane_block(items, block);
+  return (turn / size * gl_NumWorkGroups.x + gl_WorkGroupID.x) * size + turn % size;
+}
+uint lane_turns(uint items, uint block) {
+  uint size = lane_block(items, block), all = gl_NumWorkGroups.x * size;
+  return (items + all - 1) / all * size;
 }
 
 // Row number `first + v * LANES + lane`; those past the end repeat the last.
@@ -76,30 +107,28 @@ uint lane_row(uint first, uint v, uint lane, uint last) {
   return min(first + v * LANES + lane, last);
 }
 
-// Transposes the queries' channels 0 .. channels (a multiple of STEP; 0: nothing) to area rows.
+// Transposes channels 0 .. channels (a multiple of STEP; 0: nothing) of the rows to area rows.
 // base: row 0's; stride in bytes.
-void pack_queries(uint64_t base, uint64_t stride, uint first, uint last, uint channels, uint64_t to) {
-  [[unroll]] for (uint v = 0; v < VECTORS; v++) {
-    uint cursor = start_at(0), d;
-    if (channels > v)  // true, and a condition of its own
-    [[dont_unroll]] do {
-      d = position_of(cursor);
-      cursor += STEP;
-      float q[STEP];
-      [[unroll]] for (uint u = 0; u < STEP; u++) q[u] = 0.0;
+void pack_rows(uint64_t base, uint64_t stride, uint first, uint last, uint channels, uint64_t to) {
+  uint cursor = start_at(0), d;
+  if (channels > 0) [[dont_unroll]] do {
+    d = position_of(cursor);
+    cursor += STEP;
+    float q[STEP][VECTORS];
+    [[unroll]] for (uint v = 0; v < VECTORS; v++) {
+      [[unroll]] for (uint u = 0; u < STEP; u++) q[u][v] = 0.0;
       [[unroll]] for (uint lane = 0; lane < LANES; lane++) {
         uint64_t from = base + uint64_t(lane_row(first, v, lane, last)) * stride + uint64_t(d) * 4ul;
         [[unroll]] for (uint u = 0; u < STEP; u++) {
           float x = FloatIn(from + uint64_t(u * 4)).v;
-          q[u] = gl_SubgroupInvocationID == lane ? x : q[u];
+          q[u][v] = gl_SubgroupInvocationID == lane ? x : q[u][v];
         }
       }
-      [[unroll]] for (uint u = 0; u < STEP; u++) {
-        store_lanes(to + uint64_t(d) * uint64_t(kRowsBytes) +
-                        uint64_t(u * kRowsBytes + v * kVectorBytes), q[u]);
-      }
-    } while (d + STEP < channels);
-  }
+    }
+    [[unroll]] for (uint u = 0; u < STEP; u++) {
+      store_row(to + uint64_t(d) * uint64_t(kRowsBytes) + uint64_t(u * kRowsBytes), q[u]);
+    }
+  } while (d + STEP < channels);
 }
 
 // Element `index` of a row of keys or values; `format` is a constant of kv_page.h.
@@ -136,40 +165,44 @@ void add_scores(uint format, uint64_t query, uint64_t key[TILE_KEYS], uint chann
 void keep_scores(float s[TILE_KEYS][VECTORS], float scale, uint first, uint limit[VECTORS],
                  uint64_t weights, inout float top[VECTORS]) {
   [[unroll]] for (uint i = 0; i < TILE_KEYS; i++) {
+    float row[VECTORS];
     [[unroll]] for (uint v = 0; v < VECTORS; v++) {
       precise float scaled = s[i][v] * scale;
       top[v] = max(top[v], first + i < limit[v] ? scaled : minus_infinity());
-      store_lanes(weights + uint64_t(first) * uint64_t(kRowsBytes) +
-                      uint64_t(i * kRowsBytes + v * kVectorBytes), scaled);
+      row[v] = scaled;
     }
+    store_row(weights + uint64_t(first) * uint64_t(kRowsBytes) + uint64_t(i * kRowsBytes), row);
   }
 }
 
 // A block's scores to probabilities, in place; m, l and the block's factor.
 void softmax_block(uint64_t weights, uint64_t factor, uint last, uint limit[VECTORS],
                    float top[VECTORS], inout float m[VECTORS], inout float l[VECTORS]) {
+  float alpha[VECTORS];
   [[unroll]] for (uint v = 0; v < VECTORS; v++) {
     float m_new = max(m[v], top[v]);
-    float alpha = m_new == m[v] ? 1.0 : m[v] == minus_infinity() ? 0.0 : exp(m[v] - m_new);
+    alpha[v] = m_new == m[v] ? 1.0 : m[v] == minus_infinity() ? 0.0 : exp(m[v] - m_new);
     m[v] = m_new;
-    precise float rescaled = l[v] * alpha;
+    precise float rescaled = l[v] * alpha[v];
     l[v] = rescaled;
-    store_lanes(factor + uint64_t(v * kVectorBytes), alpha);
   }
+  store_row(factor, alpha);
   uint cursor = start_at(0), key;
   if (last > 0) [[dont_unroll]] do {
     key = position_of(cursor);
     cursor++;
+    uint64_t at = weights + uint64_t(key) * uint64_t(kRowsBytes);
+    float row[VECTORS];
     [[unroll]] for (uint v = 0; v < VECTORS; v++) {
-      uint64_t at = weights + uint64_t(key) * uint64_t(kRowsBytes) + uint64_t(v * kVectorBytes);
-      float x = load_lanes(at) - m[v];
+      float x = load_lanes(at + uint64_t(v * kVectorBytes)) - m[v];
       // A NaN score makes its row NaN; max() and some drivers' exp() would lose it.
       float p = x <= 0.0 ? exp(x) : uintBitsToFloat(0x7fc00000u);
       p = key < limit[v] ? p : 0.0;
       precise float sum = l[v] + p;
       l[v] = sum;
-      store_lanes(at, p);
+      row[v] = p;
     }
+    store_row(at, row);
   } while (key + 1 < last);
 }
 
@@ -222,21 +255,75 @@ void add_values(uint format, uint64_t weights, uint64_t factor, uint64_t value, 
     } while (key + 1 < last);
   }
 }
-void load_sums(uint64_t sums, uint channel, out float acc[TILE_CHANNELS][VECTORS]) {
+// The sums that an item's earlier runs left; zeros in its first. There the loads, whose values are not
+// used, read the weights: a page that nothing was written to yet costs a fault, or an assist, each time.
+void load_sums(LaneArea area, uint channel, bool first_run,
+               out float acc[TILE_CHANNELS][VECTORS]) {
+  uint64_t rows = first_run ? area.weights
+                            : area.sums + uint64_t(channel) * uint64_t(kRowsBytes);
   [[unroll]] for (uint c = 0; c < TILE_CHANNELS; c++) {
     [[unroll]] for (uint v = 0; v < VECTORS; v++) {
-      acc[c][v] = load_lanes(sums + uint64_t(channel) * uint64_t(kRowsBytes) +
-                             uint64_t(c * kRowsBytes + v * kVectorBytes));
+      float old = load_lanes(rows + uint64_t(c * kRowsBytes + v * kVectorBytes));
+      acc[c][v] = first_run ? 0.0 : old;
     }
   }
 }
 void store_sums(uint64_t sums, uint channel, float acc[TILE_CHANNELS][VECTORS]) {
   [[unroll]] for (uint c = 0; c < TILE_CHANNELS; c++) {
-    [[unroll]] for (uint v = 0; v < VECTORS; v++) {
-      store_lanes(sums + uint64_t(channel) * uint64_t(kRowsBytes) +
-                      uint64_t(c * kRowsBytes + v * kVectorBytes), acc[c][v]);
-    }
+    store_row(sums + uint64_t(channel) * uint64_t(kRowsBytes) + uint64_t(c * kRowsBytes), acc[c]);
   }
+}
+
+// Transposes the sums back to `rows` rows of floats, divided by the rows' l in area.factors if `divide`.
+// out: the first row's; stride in bytes. A row at a time: a scatter across rows, which lie a multiple of
+// 4 KiB apart, costs ten times as much.
+void unpack_rows(LaneArea area, uint channels, uint rows, uint64_t out_row, uint64_t stride,
+                 bool divide) {
+  bool pairs = ((uint(out_row) | uint(stride)) & 7u) == 0;
+  uint row_cursor = start_at(0), row;
+  if (rows > 0) [[dont_unroll]] do {
+    row = position_of(row_cursor);
+    row_cursor++;
+    uint64_t to = out_row + uint64_t(row) * stride, at = uint64_t(row * 4);
+    float l = FloatIn(area.factors + at).v;
+    uint cursor = start_at(0), channel;
+    if (channels > 0) [[dont_unroll]] do {
+      channel = position_of(cursor);
+      cursor += 2 * LANES;
+      // Invocation i owns channels 2i and 2i + 1.
+      vec2 o = vec2(0.0);
+      uint64_t from = area.sums + uint64_t(channel) * uint64_t(kRowsBytes) + at;
+      [[unroll]] for (uint lane = 0; lane < LANES; lane++) {
+        float first = FloatIn(from + uint64_t(2 * lane * kRowsBytes)).v;
+        float second = FloatIn(from + uint64_t((2 * lane + 1) * kRowsBytes)).v;
+        o.x = gl_SubgroupInvocationID == lane ? first : o.x;
+        o.y = gl_SubgroupInvocationID == lane ? second : o.y;
+      }
+      if (divide) o = attention_normalise(o, l);
+      uint own = channel + 2 * gl_SubgroupInvocationID;
+      if (own < channels) {
+        if (pairs) {
+          U64Out(to + own * 4ul).v =
+              uint64_t(floatBitsToUint(o.x)) | uint64_t(floatBitsToUint(o.y)) << 32;
+        } else {
+          FloatOut(to + own * 4ul).v = o.x;
+          FloatOut(to + own * 4ul + 4ul).v = o.y;
+        }
+      }
+    } while (channel + 2 * LANES < channels);
+  } while (row + 1 < rows);
+}
+
+// Sums of rows that see no key.
+void clear_sums(LaneArea area, uint channels) {
+  float zeros[VECTORS];
+  [[unroll]] for (uint v = 0; v < VECTORS; v++) zeros[v] = 0.0;
+  uint cursor = start_at(0), channel;
+  if (channels > 0) [[dont_unroll]] do {
+    channel = position_of(cursor);
+    cursor++;
+    store_row(area.sums + uint64_t(channel) * uint64_t(kRowsBytes), zeros);
+  } while (channel + 1 < channels);
 }
 
 #endif  // HADAL_ATTENTION_LANES_GLSL_

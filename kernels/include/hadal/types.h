@@ -43,6 +43,10 @@ struct Fp8ScaleForm {
   const uint32_t packed = (k + 15) / 16 * 16;
   return packed >= 2048 && packed % 1024 == 0 ? packed + 64 : packed;
 }
+// The same for rows of floats, in elements.
+[[nodiscard]] constexpr uint32_t float_row_stride(uint32_t n) {
+  return fp8_row_stride(n * 4) / 4;
+}
 
 [[nodiscard]] constexpr uint32_t ceil_div(uint32_t a, uint32_t b) {
   return a / b + (a % b != 0);
