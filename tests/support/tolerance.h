@@ -72,6 +72,20 @@ inline constexpr double kTiny = 0x1p-126;
   return error + u_out * ((value < 0 ? -value : value) + error);
 }
 
+// A value known up to `error`, stored as e4m3 code times its group's scale (fp8_quantize's rule).
+// `amax`: at least what the group's largest magnitude can be. The scale is amax (at least 1e-4) by
+// 448 with two roundings, or the next power of two above, less than twice that. Rounding to nearest
+// moves x / scale by 2^-4 of itself (3 stored bits of significand), or by half of the smallest
+// code, 2^-10, where codes are subnormal. The quotient is taken as x * inverse, off by 2 * 2^-23
+// (the inverse within 0.84 * 2^-23, one product), which can also move it across a tie; 2^-20 holds
+// both with the product code * scale.
+[[nodiscard]] constexpr double fp8_stored_bound(double value, double error, double amax,
+                                                bool ue8m0) {
+  const double size = (value < 0 ? -value : value) + error;
+  const double scale = (amax > 1e-4 ? amax : 1e-4) / 448.0 * (ue8m0 ? 2.0 : 1.0 + 0x1p-21);
+  return error + size * (0x1p-4 + 0x1p-20) + scale * 0x1p-10;
+}
+
 // x * weight / sqrt(mean(x^2) + eps) over n channels. The mean: n products and sums of terms of one
 // sign in any order, the product with the rounded 1/n (2 roundings) and the sum with eps: relative
 // gamma(n + 4), halved by the root (at most gamma/2 + gamma^2); inversesqrt 2 ULP; two products.
