@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "attention_util.h"
+#include "cache_util.h"
 #include "hadal/device.h"
 #include "hadal/recorder.h"
 #include "kernel_util.h"
@@ -72,16 +73,12 @@ Status mla_decode_check(const MlaDecodeShape& s, const Caps& caps) {
   if (s.rank == 0 || s.rank % 4) {
     return error(fmt::format("rank must be a positive multiple of 4, got {}", s.rank));
   }
-  if (s.cache_format == CacheFormat::kFp8) return error("cache_format fp8 is not implemented yet");
   if (s.rank > 1024) return error(fmt::format("rank must be at most 1024, got {}", s.rank));
   if (s.rope % 4) return error(fmt::format("rope must be a multiple of 4, got {}", s.rope));
-  if (s.row_stride % 4) {
+  if (s.cache_format != CacheFormat::kFp8 && s.row_stride % 4) {
     return error(fmt::format("row_stride must be a multiple of 4, got {}", s.row_stride));
   }
-  if (s.row_stride < uint64_t{s.rank} + s.rope) {
-    return error(fmt::format("row_stride must be at least rank + rope, got {} < {}", s.row_stride,
-                             uint64_t{s.rank} + s.rope));
-  }
+  HADAL_TRY(cache_row_check("mla_decode", s.cache_format, s.rank, s.rope, s.row_stride));
   HADAL_TRY(check_rows("q_latent", s.heads, s.rank, "rank", s.q_latent_row_stride,
                        s.q_latent_head_stride));
   HADAL_TRY(check_rows("q_pe", s.heads, s.rope, "rope", s.q_pe_row_stride, s.q_pe_head_stride));
@@ -167,6 +164,7 @@ Status MlaDecode::record(Recorder& recorder, const MlaDecodeShape& s,
   if (args.cache % 8) {
     return error(fmt::format("cache must be 8-byte aligned, got {:#x}", args.cache));
   }
+  HADAL_TRY(cache_address_check("mla_decode", s.cache_format, args.cache));
   const uint32_t splits = splits_of(s);
   if (splits > 1 && args.scratch == 0) {
     return error(fmt::format("scratch must be given, {} bytes", mla_decode_scratch_bytes(s)));
@@ -199,8 +197,7 @@ Status MlaDecode::record(Recorder& recorder, const MlaDecodeShape& s,
   const DeviceRange reads[] = {
       rows(args.q_latent, s.rank, s.q_latent_row_stride, s.q_latent_head_stride),
       rows(args.q_pe, s.rope, s.q_pe_row_stride, s.q_pe_head_stride),
-      {args.cache, strided_bytes(s.cache_rows, uint64_t{s.rank} + s.rope, s.row_stride,
-                                 cache_stride_unit(s.cache_format))},
+      cache_range(args.cache, s.cache_format, s.cache_rows, s.rank, s.rope, s.row_stride),
       {args.block_tables,
        strided_bytes(s.tokens, ceil_div(s.max_kv_len, layout::kKvPageTokens), s.table_stride, 4)},
       kv_lens};

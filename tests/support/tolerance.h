@@ -185,9 +185,11 @@ inline constexpr double kTiny = 0x1p-126;
 // ULP (Vulkan, Precision of extended instructions), so together gamma(3 factors + 3 X). Then the
 // products with those factors and the chain of additions over the keys: gamma(keys + 2 factors +
 // 1).
+// `underflow`: what flushed terms of a score add beyond dims * kTiny.
 [[nodiscard]] inline double attention_weight_error(double dims, double keys, double factors,
-                                                   double score_magnitude, double score_range) {
-  const double ds = gamma(dims + 1.0) * score_magnitude + dims * kTiny;
+                                                   double score_magnitude, double score_range,
+                                                   double underflow = 0.0) {
+  const double ds = gamma(dims + 1.0) * score_magnitude + dims * kTiny + underflow;
   const double exponent =
       ds + gamma(3.0 * (factors + score_range + 2.0 * ds)) + gamma(keys + 2.0 * factors + 1.0);
   return std::expm1(exponent);
@@ -201,6 +203,28 @@ inline constexpr double kTiny = 0x1p-126;
   const double size = value < 0 ? -value : value;
   const double error = weight_error * (magnitude + size) / (1.0 - weight_error);
   return error + 2.5 * kU32 * (size + error) + keys * kTiny * 0x1p20;
+}
+
+// Over FP8 rows a score's term passes its group's chain (at most 128 roundings), the product with
+// the scale, and the chain over the groups and the rope channels behind: fewer than a float row's
+// rank + rope where there are several groups. A flushed product query * code * 2^-8 is off by 2^8 *
+// scale * kTiny.
+[[nodiscard]] inline double attention_fp8_weight_error(uint32_t rank, uint32_t rope, double keys,
+                                                       double factors, double score_magnitude,
+                                                       double score_range, double largest_scale) {
+  const double roundings =
+      (rank < 128 ? rank : 128) + 1.0 + double((rank + 127) / 128) + double(rope);
+  return attention_weight_error(roundings, keys, factors, score_magnitude, score_range,
+                                256.0 * double(rank) * largest_scale * kTiny);
+}
+
+// The weight of a code is probability * scale: one rounding more of every term of the numerator,
+// and at most keys * 448 * kTiny where it is flushed.
+[[nodiscard]] inline double attention_fp8_bound(double weight_error, double keys, double magnitude,
+                                                double value) {
+  const double extra =
+      (kU32 * (1.0 + weight_error) * magnitude + keys * 448.0 * kTiny) / (1.0 - weight_error);
+  return attention_bound(weight_error, keys, magnitude, value) + extra * (1.0 + 2.5 * kU32);
 }
 
 // ln(sum exp(s_j)) = m + log(l): l's relative error, log's own (3 ULP, or 2^-21 absolute between
