@@ -56,7 +56,7 @@ class Session {
     const auto start = Clock::now();
     model::Weights weights = require(model::Weights::load(*device_, checkpoint, config, {}));
     cache_ = std::make_unique<runtime::KvCache>(
-        require(runtime::KvCache::create(*device_, config, pages, ElementType::kF32)));
+        require(runtime::KvCache::create(*device_, config, pages, CacheFormat::kF32)));
     pages_ = std::make_unique<runtime::PageAllocator>(pages);
     model_ = require(
         model::Model::create(*device_, std::move(config), std::move(weights), model_options));

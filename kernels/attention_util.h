@@ -4,7 +4,10 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "hadal/attention_lanes.h"
 #include "hadal/caps.h"
+#include "layout/attention_lanes.h"
+#include "layout/kv_page.h"
 
 namespace hadal {
 
@@ -25,6 +28,35 @@ namespace hadal {
   uint32_t tile = wanted;
   while (tile > 1 && (tile * pairs * 2 > 128 || tile * (64 / workgroup_size) > 64)) tile /= 2;
   return tile;
+}
+
+// lib/attention_lanes.glsl: its workers at most, each with an area of scratch. Enough for every
+// core of a CPU several times over, so that long and short sequences share them evenly.
+inline constexpr uint32_t kAttentionWorkers = 64;
+inline constexpr uint32_t kAttentionLaneRows = 32;  // rows of a worker at most
+
+// Whether the rows' invocations can be lanes, each part of a key being a multiple of the step. With
+// fewer rows most lanes would idle.
+[[nodiscard]] inline bool attention_lanes_fit(const Caps& caps, uint32_t rows, uint32_t channels) {
+  return caps.is_cpu && caps.scalar_uniforms && caps.subgroup_size >= 4 &&
+         caps.subgroup_size <= 16 && channels % layout::kAttentionLanesStep == 0 && channels > 0 &&
+         2 * rows > caps.subgroup_size;
+}
+
+// The tile of 16 accumulators, measured (mla_decode.md).
+[[nodiscard]] inline AttentionLanes attention_lanes(const Caps& caps, uint32_t rows) {
+  AttentionLanes lanes;
+  lanes.vectors = rows > caps.subgroup_size ? 2 : 1;
+  lanes.tile_keys = 8, lanes.tile_channels = 8, lanes.run = 4;
+  return lanes;
+}
+
+// Bytes of `workers` areas whose keys have key_channels and whose values value_channels, for any
+// configuration, and of the alignment of the first.
+[[nodiscard]] inline uint64_t attention_area_bytes(uint64_t workers, uint64_t key_channels,
+                                                   uint64_t value_channels) {
+  const uint64_t run = uint64_t{kAttentionLanesMaxRun} * (layout::kKvPageTokens + 1);
+  return workers * (key_channels + value_channels + run) * kAttentionLaneRows * 4 + 64;
 }
 
 }  // namespace hadal

@@ -9,6 +9,7 @@
 #include "hadal/device.h"
 #include "hadal/recorder.h"
 #include "kernel_util.h"
+#include "layout/attention_lanes.h"
 #include "layout/kv_page.h"
 #include "layout/mla_decode.h"
 #include "vk/pipeline.h"
@@ -16,7 +17,8 @@
 namespace hadal {
 namespace {
 
-constexpr uint32_t kMaxStride = 1u << 24;  // the 64 rows of a page stay far from 32 bits
+constexpr uint32_t kMaxLanesRope = 0xffff;  // MlaDecodeLanesPush::widths
+constexpr uint32_t kMaxStride = 1u << 24;   // the 64 rows of a page stay far from 32 bits
 
 Status error(std::string text) {
   return {Errc::kInvalidArgument, "mla_decode: " + std::move(text)};
@@ -29,6 +31,48 @@ uint64_t row_width(uint32_t heads, uint32_t width, uint32_t stride) {
 
 uint32_t splits_of(const MlaDecodeShape& shape) {
   return ceil_div(shape.max_kv_len, layout::kMlaDecodeSplitKeys);
+}
+
+// Partial results per call: none when one split holds every key.
+uint64_t partials_of(const MlaDecodeShape& shape) {
+  const uint64_t splits = splits_of(shape);
+  return splits <= 1 ? 0 : shape.tokens * splits * shape.heads;
+}
+
+// What the portable path and the combining dispatch are told.
+layout::MlaDecodePush split_push(const MlaDecodeShape& s, const MlaDecodeArgs& args) {
+  const uint64_t partials = partials_of(s);
+  layout::MlaDecodePush push{};
+  push.q_latent = args.q_latent, push.q_pe = args.q_pe, push.cache = args.cache;
+  push.block_tables = args.block_tables, push.kv_lens = args.kv_lens;
+  push.o = args.o, push.lse = args.lse;
+  push.partial_ml = partials ? args.scratch : 0;
+  push.partial_o = partials ? args.scratch + partials * 8 : 0;
+  push.heads = s.heads, push.rank = s.rank, push.rope = s.rope;
+  push.q_latent_row_stride = s.q_latent_row_stride;
+  push.q_latent_head_stride = s.q_latent_head_stride;
+  push.q_pe_row_stride = s.q_pe_row_stride, push.q_pe_head_stride = s.q_pe_head_stride;
+  push.row_stride = s.row_stride, push.table_stride = s.table_stride;
+  push.o_row_stride = s.o_row_stride, push.o_head_stride = s.o_head_stride;
+  push.max_kv_len = s.max_kv_len, push.cache_rows = s.cache_rows;
+  push.scale = s.scale;
+  return push;
+}
+
+layout::MlaDecodeLanesPush lanes_push(const MlaDecodeShape& s, const MlaDecodeArgs& args) {
+  layout::MlaDecodeLanesPush push{};
+  push.q_latent = args.q_latent, push.q_pe = args.q_pe, push.cache = args.cache;
+  push.block_tables = args.block_tables, push.kv_lens = args.kv_lens;
+  push.o = args.o, push.lse = args.lse, push.scratch = args.scratch;
+  push.tokens = s.tokens, push.heads = s.heads, push.widths = s.rank | s.rope << 16;
+  push.q_latent_row_stride = s.q_latent_row_stride;
+  push.q_latent_head_stride = s.q_latent_head_stride;
+  push.q_pe_row_stride = s.q_pe_row_stride, push.q_pe_head_stride = s.q_pe_head_stride;
+  push.row_stride = s.row_stride, push.table_stride = s.table_stride;
+  push.o_row_stride = s.o_row_stride, push.o_head_stride = s.o_head_stride;
+  push.max_kv_len = s.max_kv_len, push.cache_rows = s.cache_rows;
+  push.scale = s.scale;
+  return push;
 }
 
 // One operand [tokens, heads, width]: its strides hold what they must.
@@ -63,6 +107,12 @@ MlaDecodeShape MlaDecodeShape::packed(uint32_t tokens, uint32_t heads, uint32_t 
 }
 
 std::string MlaDecodeConfig::to_string() const {
+  if (lanes) {
+    return fmt::format(
+        "mla_decode: lanes, {} heads, {} keys x {} channels, runs of {}, cache {}, {}", tile,
+        lanes.tile_keys, lanes.tile_channels, lanes.run * layout::kKvPageTokens,
+        cache_format_name(cache_format), use_fma ? "fma" : "mul+add");
+  }
   return fmt::format(
       "mla_decode: portable, {} heads, workgroup {}, {} latent channels, cache {}, {}", tile,
       workgroup_size, 2 * pairs * workgroup_size, cache_format_name(cache_format),
@@ -108,6 +158,11 @@ Status mla_decode_check(const MlaDecodeShape& s, const Caps& caps) {
   if (s.tokens > max_tokens) {
     return error(fmt::format("tokens must be at most {}, got {}", max_tokens, s.tokens));
   }
+  const uint64_t items = uint64_t{s.tokens} * std::max(splits_of(s), 1u) * s.heads;
+  if (items >= 1ull << 31) {
+    return error(
+        fmt::format("tokens * heads * splits of 1,024 keys must be less than 2^31, got {}", items));
+  }
   return {};
 }
 
@@ -115,6 +170,15 @@ MlaDecodeConfig mla_decode_choose(const MlaDecodeShape& shape, const Caps& caps)
   MlaDecodeConfig config;
   config.use_fma = caps.use_fma;
   config.cache_format = shape.cache_format;
+  config.combine_workgroup_size = column_workgroup_size(caps);
+  if (shape.cache_format != CacheFormat::kFp8 &&
+      attention_lanes_fit(caps, shape.heads, shape.rank) &&
+      shape.rope % layout::kAttentionLanesStep == 0 && shape.rope <= kMaxLanesRope) {
+    config.workgroup_size = caps.subgroup_size;
+    config.lanes = attention_lanes(caps, shape.heads);
+    config.tile = config.lanes.vectors * caps.subgroup_size;
+    return config;
+  }
   config.workgroup_size = attention_workgroup_size(caps, shape.rank);
   config.pairs = ceil_div(shape.rank / 2, config.workgroup_size);
   // The heads of a tile share every load of the cache.
@@ -122,13 +186,14 @@ MlaDecodeConfig mla_decode_choose(const MlaDecodeShape& shape, const Caps& caps)
                                shape.heads <= 4   ? 4
                                : shape.heads <= 8 ? 8
                                                   : 16);
-  config.combine_workgroup_size = column_workgroup_size(caps);
   return config;
 }
 
 uint64_t mla_decode_scratch_bytes(const MlaDecodeShape& shape) {
-  const uint64_t splits = splits_of(shape);
-  return splits <= 1 ? 0 : shape.tokens * splits * shape.heads * (shape.rank + 2) * 4;
+  const uint64_t items = shape.tokens * std::max<uint64_t>(splits_of(shape), 1) * shape.heads;
+  return partials_of(shape) * (shape.rank + 2) * 4 +
+         attention_area_bytes(std::min<uint64_t>(items, kAttentionWorkers),
+                              uint64_t{shape.rank} + shape.rope, shape.rank);
 }
 
 MlaDecode::MlaDecode(const Device& device, const vk::Pipeline* pipeline,
@@ -136,15 +201,26 @@ MlaDecode::MlaDecode(const Device& device, const vk::Pipeline* pipeline,
     : device_(&device), pipeline_(pipeline), combine_(combine), config_(std::move(config)) {}
 
 Result<MlaDecode> MlaDecode::create(Device& device, const MlaDecodeConfig& config) {
-  HADAL_ASSIGN(const vk::Pipeline* pipeline,
-               vk::Pipeline::get(
-                   device, "mla_decode", config.workgroup_size,
-                   {{layout::kSpecUseFma, config.use_fma},
-                    {layout::kMlaDecodeSpecTile, config.tile},
-                    {layout::kMlaDecodeSpecKeys, layout::kKvPageTokens / config.workgroup_size},
-                    {layout::kMlaDecodeSpecPairs, config.pairs},
-                    {layout::kMlaDecodeSpecFormat, uint32_t(config.cache_format)}},
-                   sizeof(layout::MlaDecodePush)));
+  const auto format = uint32_t(config.cache_format);
+  HADAL_ASSIGN(
+      const vk::Pipeline* pipeline,
+      config.lanes
+          ? vk::Pipeline::get(device, "mla_decode_lanes", config.workgroup_size,
+                              {{layout::kSpecUseFma, config.use_fma},
+                               {layout::kMlaDecodeSpecFormat, format},
+                               {layout::kAttentionLanesSpecVectors, config.lanes.vectors},
+                               {layout::kAttentionLanesSpecKeys, config.lanes.tile_keys},
+                               {layout::kAttentionLanesSpecChannels, config.lanes.tile_channels},
+                               {layout::kAttentionLanesSpecRun, config.lanes.run}},
+                              sizeof(layout::MlaDecodeLanesPush))
+          : vk::Pipeline::get(
+                device, "mla_decode", config.workgroup_size,
+                {{layout::kSpecUseFma, config.use_fma},
+                 {layout::kMlaDecodeSpecTile, config.tile},
+                 {layout::kMlaDecodeSpecKeys, layout::kKvPageTokens / config.workgroup_size},
+                 {layout::kMlaDecodeSpecPairs, config.pairs},
+                 {layout::kMlaDecodeSpecFormat, format}},
+                sizeof(layout::MlaDecodePush)));
   HADAL_ASSIGN(
       const vk::Pipeline* combine,
       vk::Pipeline::get(device, "mla_decode_combine", config.combine_workgroup_size,
@@ -152,12 +228,18 @@ Result<MlaDecode> MlaDecode::create(Device& device, const MlaDecodeConfig& confi
   return MlaDecode(device, pipeline, combine, config);
 }
 
-Status MlaDecode::record(Recorder& recorder, const MlaDecodeShape& s,
-                         const MlaDecodeArgs& args) const {
+Status MlaDecode::check_call(const MlaDecodeShape& s, const MlaDecodeArgs& args) const {
   HADAL_TRY(mla_decode_check(s, device_->caps()));
-  if (s.cache_format != config_.cache_format)
+  if (s.cache_format != config_.cache_format) {
     return error("cache_format must be the configuration's");
-  if (s.rank / 2 > config_.pairs * config_.workgroup_size) {
+  }
+  if (config_.lanes) {
+    if ((s.rank | s.rope) % layout::kAttentionLanesStep || s.rope > kMaxLanesRope) {
+      return error(
+          fmt::format("rank and rope must be the configuration's multiples of 8, got {} and {}",
+                      s.rank, s.rope));
+    }
+  } else if (s.rank / 2 > config_.pairs * config_.workgroup_size) {
     return error(fmt::format("rank must be at most the configuration's {}, got {}",
                              2 * config_.pairs * config_.workgroup_size, s.rank));
   }
@@ -165,35 +247,27 @@ Status MlaDecode::record(Recorder& recorder, const MlaDecodeShape& s,
     return error(fmt::format("cache must be 8-byte aligned, got {:#x}", args.cache));
   }
   HADAL_TRY(cache_address_check("mla_decode", s.cache_format, args.cache));
-  const uint32_t splits = splits_of(s);
-  if (splits > 1 && args.scratch == 0) {
+  if ((config_.lanes || splits_of(s) > 1) && args.scratch == 0) {
     return error(fmt::format("scratch must be given, {} bytes", mla_decode_scratch_bytes(s)));
   }
+  return {};
+}
+
+Status MlaDecode::record(Recorder& recorder, const MlaDecodeShape& s,
+                         const MlaDecodeArgs& args) const {
+  HADAL_TRY(check_call(s, args));
   if (s.tokens == 0 || s.heads == 0) return {};
 
-  const uint64_t partials = splits > 1 ? uint64_t{s.tokens} * splits * s.heads : 0;
-  layout::MlaDecodePush push{};
-  push.q_latent = args.q_latent, push.q_pe = args.q_pe, push.cache = args.cache;
-  push.block_tables = args.block_tables, push.kv_lens = args.kv_lens;
-  push.o = args.o, push.lse = args.lse;
-  push.partial_ml = splits > 1 ? args.scratch : 0;
-  push.partial_o = splits > 1 ? args.scratch + partials * 8 : 0;
-  push.heads = s.heads, push.rank = s.rank, push.rope = s.rope;
-  push.q_latent_row_stride = s.q_latent_row_stride;
-  push.q_latent_head_stride = s.q_latent_head_stride;
-  push.q_pe_row_stride = s.q_pe_row_stride, push.q_pe_head_stride = s.q_pe_head_stride;
-  push.row_stride = s.row_stride, push.table_stride = s.table_stride;
-  push.o_row_stride = s.o_row_stride, push.o_head_stride = s.o_head_stride;
-  push.max_kv_len = s.max_kv_len, push.cache_rows = s.cache_rows;
-  push.scale = s.scale;
-
+  const uint32_t splits = std::max(splits_of(s), 1u);
+  const layout::MlaDecodePush push = split_push(s, args);
+  const layout::MlaDecodeLanesPush lanes = lanes_push(s, args);
   const auto rows = [&](DeviceAddress address, uint32_t width, uint32_t row_stride,
                         uint32_t head_stride) {
     return DeviceRange{
         address, strided_bytes(s.tokens, row_width(s.heads, width, head_stride), row_stride, 4)};
   };
   const DeviceRange kv_lens{args.kv_lens, uint64_t{s.tokens} * 4};
-  const DeviceRange scratch{args.scratch, mla_decode_scratch_bytes(s)};
+  const DeviceRange scratch{args.scratch, args.scratch ? mla_decode_scratch_bytes(s) : 0};
   const DeviceRange reads[] = {
       rows(args.q_latent, s.rank, s.q_latent_row_stride, s.q_latent_head_stride),
       rows(args.q_pe, s.rope, s.q_pe_row_stride, s.q_pe_head_stride),
@@ -201,24 +275,33 @@ Status MlaDecode::record(Recorder& recorder, const MlaDecodeShape& s,
       {args.block_tables,
        strided_bytes(s.tokens, ceil_div(s.max_kv_len, layout::kKvPageTokens), s.table_stride, 4)},
       kv_lens};
-  const DeviceRange results[] = {rows(args.o, s.rank, s.o_row_stride, s.o_head_stride),
-                                 {args.lse, args.lse ? uint64_t{s.tokens} * s.heads * 4 : 0}};
+  const DeviceRange writes[] = {rows(args.o, s.rank, s.o_row_stride, s.o_head_stride),
+                                {args.lse, args.lse ? uint64_t{s.tokens} * s.heads * 4 : 0},
+                                scratch};
+  const std::span<const DeviceRange> results(writes, 2);
   Recorder::Dispatch dispatch;
   dispatch.pipeline = pipeline_;
   dispatch.label = "mla_decode";
-  dispatch.push = push_bytes(push);
-  dispatch.groups = {ceil_div(s.heads, config_.tile), std::max(splits, 1u), s.tokens};
-  dispatch.reads = reads;
-  if (splits <= 1) {
-    dispatch.writes = results;
-    return recorder.dispatch(dispatch);
+  const uint32_t groups = ceil_div(s.heads, config_.tile);
+  if (config_.lanes) {
+    const uint64_t items = uint64_t{groups} * splits * s.tokens;
+    dispatch.push = push_bytes(lanes);
+    dispatch.groups = {uint32_t(std::min<uint64_t>(items, kAttentionWorkers)), 1, 1};
+  } else {
+    dispatch.push = push_bytes(push);
+    dispatch.groups = {groups, splits, s.tokens};
   }
-  dispatch.writes = {&scratch, 1};
+  dispatch.reads = reads;
+  dispatch.writes = writes;
+  if (splits > 1) dispatch.writes = {&scratch, 1};
   HADAL_TRY(recorder.dispatch(dispatch));
+  if (splits == 1) return {};
+
   recorder.barrier();
   const DeviceRange combine_reads[] = {scratch, kv_lens};
   dispatch.pipeline = combine_;
   dispatch.label = "mla_decode_combine";
+  dispatch.push = push_bytes(push);
   dispatch.groups = {s.heads, s.tokens, 1};
   dispatch.reads = combine_reads;
   dispatch.writes = results;

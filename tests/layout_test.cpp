@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <string_view>
 
+#include "layout/attention_lanes.h"
 #include "layout/bf16_gemm.h"
 #include "layout/bf16_grouped_gemm.h"
 #include "layout/embedding.h"
@@ -107,6 +108,10 @@ std::vector<ModuleLayout> table() {
                                           kMlaAbsorbSpecValue, kMlaAbsorbSpecWBf16}),
       entry<MlaDecodePush>("mla_decode", {kMlaDecodeSpecTile, kMlaDecodeSpecKeys,
                                           kMlaDecodeSpecPairs, kMlaDecodeSpecFormat}),
+      entry<MlaDecodeLanesPush>(
+          "mla_decode_lanes",
+          {kAttentionLanesSpecVectors, kAttentionLanesSpecKeys, kAttentionLanesSpecChannels,
+           kAttentionLanesSpecRun, kMlaDecodeSpecFormat}),
       entry<MlaDecodePush>("mla_decode_combine"),
       entry<MoeGatePush>("moe_gate"),
       entry<MoeGatePush>("moe_gate_lanes", {kMoeGateSpecTopK}),

@@ -103,7 +103,14 @@ struct Outputs {
   std::vector<float> o, lse;
 };
 
-Outputs run(const Problem& p, bool want_lse = true) {
+// The device's own choice, or the portable path on any device.
+MlaDecodeConfig choose(const MlaDecodeShape& shape, bool portable) {
+  Caps caps = device()->caps();
+  if (portable) caps.scalar_uniforms = false;
+  return mla_decode_choose(shape, caps);
+}
+
+Outputs run(const Problem& p, bool want_lse = true, bool portable = false) {
   const MlaDecodeShape& s = p.shape;
   GpuCase gpu(*device());
   std::vector<uint16_t> codes;
@@ -118,7 +125,7 @@ Outputs run(const Problem& p, bool want_lse = true) {
   GuardedBuffer& o = gpu.output(uint64_t{s.tokens} * s.o_row_stride * 4);
   GuardedBuffer& lse = gpu.output(uint64_t{s.tokens} * s.heads * 4);
   GuardedBuffer& scratch = gpu.output(mla_decode_scratch_bytes(s));
-  Result<MlaDecode> kernel = MlaDecode::create(*device(), mla_decode_choose(s, device()->caps()));
+  Result<MlaDecode> kernel = MlaDecode::create(*device(), choose(s, portable));
   EXPECT_TRUE(kernel.ok()) << kernel.status().message();
   gpu.run([&](Recorder& recorder) {
     return kernel->record(
@@ -168,6 +175,11 @@ void expect_matches_reference(const Problem& p) {
   EXPECT_TRUE(matches(name + " lse", out.lse, expected.lse, s.heads, [&](size_t row) {
     return attention_lse_bound(weight_error(row), keys(row), expected.lse[row]);
   }));
+  if (choose(s, false).lanes) {
+    const Outputs portable = run(p, true, true);
+    EXPECT_TRUE(same_bits(out.o, portable.o, s.rank)) << name << ": paths differ";
+    EXPECT_TRUE(same_bits(out.lse, portable.lse, s.heads)) << name << ": paths differ";
+  }
 }
 
 class MlaDecodeGpu : public GpuTest {};
@@ -210,6 +222,36 @@ TEST_F(MlaDecodeGpu, MatchesTheReferenceOnRaggedGroupsOfFp8Rows) {
   }
 }
 
+// One vector of heads, two, a last one with few, and sizes that only the portable path takes.
+TEST_F(MlaDecodeGpu, MatchesTheReferenceAtEveryNumberOfHeads) {
+  for (uint32_t heads : {7u, 9u, 16u, 31u, 33u, 64u, 128u}) {
+    const Problem p({66, 0, 9}, heads, 40, 8, heads);
+    expect_matches_reference(p);
+    expect_matches_reference(p.in_fp8());
+  }
+  expect_matches_reference({{130}, 32, 24, 0, 20});
+  expect_matches_reference({{70}, 32, 36, 8, 21});
+  expect_matches_reference({{70}, 32, 40, 12, 22});
+  if (!device()->caps().is_cpu || !device()->caps().scalar_uniforms) return;
+  EXPECT_TRUE(choose(MlaDecodeShape::packed(1, 128, 512, 64, 64, 64), false).lanes);
+  EXPECT_FALSE(choose(MlaDecodeShape::packed(1, 128, 512, 60, 64, 64), false).lanes);
+}
+
+TEST_F(MlaDecodeGpu, MatchesTheReferenceOverSplitsOfManyHeads) {
+  Problem p({1023, 0, 1024, 1025, 2100, 1, 257, 513}, 34, 16, 8, 23);
+  expect_matches_reference(p);
+  expect_matches_reference(p.in_fp8());
+  p.shape.cache_format = CacheFormat::kBf16;
+  expect_matches_reference(p);
+}
+
+// More items than workers: several of a worker, in the memory of one.
+TEST_F(MlaDecodeGpu, WorkersTakeManyItems) {
+  std::vector<uint32_t> lens;
+  for (uint32_t t = 0; t < 150; ++t) lens.push_back(t * 37 % 140);
+  expect_matches_reference({lens, 16, 16, 8, 24});
+}
+
 TEST_F(MlaDecodeGpu, MatchesTheReferenceOverSplits) {
   Problem p({1023, 0, 1024, 1025, 2100, 1}, 2, 16, 8, 6);
   expect_matches_reference(p);
@@ -224,25 +266,27 @@ TEST_F(MlaDecodeGpu, SurvivesScoresThatOverflowAnUnshiftedSoftmax) {
 
 // Alone with the shortest max_kv_len (one dispatch up to 1,024 keys), or in a batch (two).
 void expect_the_same_bits_alone(const Problem& batch) {
-  ASSERT_GT(mla_decode_scratch_bytes(batch.shape), 0u);
+  const uint32_t heads = batch.shape.heads;
   const Outputs all = run(batch);
-  const size_t row = size_t(batch.shape.heads) * batch.shape.rank;
+  const size_t row = size_t(heads) * batch.shape.rank;
   for (uint32_t t = 0; t < batch.shape.tokens; ++t) {
     const Outputs one = run(batch.token(t));
     EXPECT_TRUE(same_bits(one.o,
                           {all.o.begin() + long(t * row), all.o.begin() + long((t + 1) * row)},
                           batch.shape.rank))
         << "token " << t;
-    EXPECT_TRUE(
-        same_bits(one.lse, {all.lse.begin() + long(t) * 3, all.lse.begin() + long(t) * 3 + 3}, 1))
+    EXPECT_TRUE(same_bits(
+        one.lse, {all.lse.begin() + long(t * heads), all.lse.begin() + long((t + 1) * heads)}, 1))
         << "token " << t;
   }
 }
 
 TEST_F(MlaDecodeGpu, NeitherTheBatchNorTheSplitsChangeABit) {
-  const Problem batch({1500, 700, 0, 1024, 64, 1}, 3, 16, 8, 8);
-  expect_the_same_bits_alone(batch);
-  expect_the_same_bits_alone(batch.in_fp8());
+  for (const uint32_t heads : {3u, 33u}) {
+    const Problem batch({1500, 700, 0, 1024, 64, 1}, heads, 16, 8, 8);
+    expect_the_same_bits_alone(batch);
+    expect_the_same_bits_alone(batch.in_fp8());
+  }
 }
 
 TEST_F(MlaDecodeGpu, QPeMayLieInsideTheRowsOfQ) {
@@ -258,6 +302,7 @@ TEST_F(MlaDecodeGpu, QPeMayLieInsideTheRowsOfQ) {
 }
 
 void expect_broken_inputs_stay_alone(Problem p) {
+  const uint32_t heads = p.shape.heads;
   const Outputs clean = run(p, false);
   for (float v : clean.lse) EXPECT_TRUE(std::isnan(v));  // not wanted, not written
   p.tables[p.shape.table_stride] = 0x7fffffffu;          // token 1: a page past the cache
@@ -266,7 +311,7 @@ void expect_broken_inputs_stay_alone(Problem p) {
   const Outputs out = run(p);
   for (size_t i = 0; i < out.o.size(); ++i) {
     const size_t row = i / 32;
-    if (row / 2 == 1 || row == 6) {
+    if (row / heads == 1 || row == 3 * heads) {
       EXPECT_TRUE(std::isnan(out.o[i]) && std::isnan(out.lse[row])) << row;
     } else {
       EXPECT_EQ(out.o[i], clean.o[i]) << row;
@@ -275,9 +320,11 @@ void expect_broken_inputs_stay_alone(Problem p) {
 }
 
 TEST_F(MlaDecodeGpu, BrokenInputsStayAlone) {
-  const Problem p({70, 70, 70, 70}, 2, 32, 16, 11);
-  expect_broken_inputs_stay_alone(p);
-  expect_broken_inputs_stay_alone(p.in_fp8());
+  for (const uint32_t heads : {2u, 20u}) {
+    const Problem p({70, 70, 70, 70}, heads, 32, 16, 11);
+    expect_broken_inputs_stay_alone(p);
+    expect_broken_inputs_stay_alone(p.in_fp8());
+  }
 }
 
 // A group of a latent that was not finite has codes 0 and a NaN scale.
@@ -294,12 +341,21 @@ TEST_F(MlaDecodeGpu, EmptyProblemsAreDefined) {
   const Outputs none = run({{0, 0}, 1, 16, 8, 1});
   EXPECT_EQ(none.o, std::vector<float>(32, 0.0f));
   EXPECT_EQ(none.lse, std::vector<float>(2, -INFINITY));
+  const Outputs many = run({{0, 0}, 40, 16, 8, 1});
+  EXPECT_EQ(many.o, std::vector<float>(2 * 40 * 16, 0.0f));
+  EXPECT_EQ(many.lse, std::vector<float>(80, -INFINITY));
 }
 
+// Splits' partials, and the areas of at most 64 workers: (2 * rank + rope + 4 blocks of 64 keys and
+// a factor) rows of 32 floats, and alignment.
 TEST(MlaDecodeHost, ScratchHoldsEverySplit) {
-  EXPECT_EQ(mla_decode_scratch_bytes(MlaDecodeShape::packed(3, 2, 16, 8, 1024, 4096)), 0u);
+  const uint64_t area = (16 + 8 + 16 + 4 * 65) * 32 * 4;
+  EXPECT_EQ(mla_decode_scratch_bytes(MlaDecodeShape::packed(3, 2, 16, 8, 1024, 4096)),
+            6 * area + 64);
   EXPECT_EQ(mla_decode_scratch_bytes(MlaDecodeShape::packed(3, 2, 16, 8, 1025, 4096)),
-            3u * 2 * 2 * (16 + 2) * 4);
+            3u * 2 * 2 * (16 + 2) * 4 + 12 * area + 64);
+  EXPECT_EQ(mla_decode_scratch_bytes(MlaDecodeShape::packed(100, 2, 16, 8, 1024, 4096)),
+            64 * area + 64);
 }
 
 TEST(MlaDecodeHost, RefusesEveryBrokenRuleByName) {
@@ -356,6 +412,11 @@ TEST(MlaDecodeHost, RefusesEveryBrokenRuleByName) {
             "mla_decode: heads must be at most 65535, got 65536");
   EXPECT_EQ(refused([](auto& s) { s.tokens = 65536; }),
             "mla_decode: tokens must be at most 65535, got 65536");
+  EXPECT_EQ(refused([](auto& s) {
+              s.tokens = 65535, s.max_kv_len = s.cache_rows = 1u << 24, s.table_stride = 1u << 18;
+            }),
+            "mla_decode: tokens * heads * splits of 1,024 keys must be less than 2^31, got "
+            "3221176320");
 }
 
 TEST(MlaDecodeHost, ChoiceFitsEverySubgroupSize) {

@@ -41,6 +41,35 @@ struct MlaDecodePush {
 };
 HADAL_CHECK_SIZE(MlaDecodePush, 128);
 
+// mla_decode_lanes.comp. Its scratch holds the partials as MlaDecodePush has them, none when there is
+// one split, and behind them, at a multiple of 64, the workers' areas. The combining dispatch has
+// MlaDecodePush on every path.
+struct MlaDecodeLanesPush {
+  uint64_t q_latent;
+  uint64_t q_pe;
+  uint64_t cache;
+  uint64_t block_tables;
+  uint64_t kv_lens;
+  uint64_t o;
+  uint64_t lse;
+  uint64_t scratch;
+  uint tokens;
+  uint heads;
+  uint widths;  // rank, and rope in the upper half
+  uint q_latent_row_stride;
+  uint q_latent_head_stride;
+  uint q_pe_row_stride;
+  uint q_pe_head_stride;
+  uint row_stride;
+  uint table_stride;
+  uint o_row_stride;
+  uint o_head_stride;
+  uint max_kv_len;
+  uint cache_rows;
+  float scale;
+};
+HADAL_CHECK_SIZE(MlaDecodeLanesPush, 120);
+
 HADAL_LAYOUT_END
 
 #endif  // HADAL_LAYOUT_MLA_DECODE_H_

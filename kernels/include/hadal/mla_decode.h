@@ -12,7 +12,7 @@
 //   kv_lens       uint32 [tokens], on the device: 0 to max_kv_len (more is taken as max_kv_len)
 //   o             float [tokens, heads, rank], strides o_row_stride, o_head_stride
 //   lse           float [tokens, heads]; 0: not wanted
-//   scratch       mla_decode_scratch_bytes(shape) bytes, none up to max_kv_len 1,024
+//   scratch       mla_decode_scratch_bytes(shape) bytes
 //
 // Of FP8 rows the scales stay outside the inner products. With groups g of 128 latent channels:
 //   t_g = sum_c q_latent[c] * code[j,c], ascending;  s = t_0 * scale[j,0] + t_1 * scale[j,1] + ...,
@@ -25,12 +25,12 @@
 // never read. A page past cache_rows makes its token NaN.
 //
 // Contract: reads the queries, kv_lens, the needed entries and rows (the whole tables and cache are
-// declared), writes o and lse; with more than 1,024 keys two dispatches with a barrier between,
-// through scratch, which is free again when they are done. record() may be called from several
-// threads on different recorders. Determinism: keys are folded ascending in pages of 64, pages in
-// splits of 1,024 at absolute positions, splits left to right; the bits of a token's row depend on
-// that token and its keys only, not on the batch, max_kv_len or the number of dispatches. exp is
-// taken of numbers <= 0 only. Error bound: tests/support/tolerance.h, attention_bound, and
+// declared), writes o, lse and scratch, which is free again when the call is done; with more than
+// 1,024 keys two dispatches with a barrier between. record() may be called from several threads on
+// different recorders. Determinism: keys are folded ascending in pages of 64, pages in splits of
+// 1,024 at absolute positions, splits left to right; the bits of a token's row depend on that token
+// and its keys only, not on the batch, max_kv_len or the number of dispatches. exp is taken of
+// numbers <= 0 only. Error bound: tests/support/tolerance.h, attention_bound, and
 // attention_fp8_bound over FP8 rows.
 //
 // Source: DeepSeek-V3 technical report (arXiv 2412.19437) 2.1.1, DeepSeek-V2 (arXiv 2405.04434)
@@ -40,6 +40,7 @@
 #include <cstdint>
 #include <string>
 
+#include "hadal/attention_lanes.h"
 #include "hadal/buffer.h"
 #include "hadal/cache_format.h"
 #include "hadal/caps.h"
@@ -78,10 +79,13 @@ struct MlaDecodeArgs {
   DeviceAddress o = 0, lse = 0, scratch = 0;
 };
 
+// Two paths of the same bits: invocations along keys and latent channels (the portable one), or
+// along heads, where invocations are lanes of a CPU.
 struct MlaDecodeConfig {
   uint32_t workgroup_size = 0;  // invocations: 4 to 64, divides 64
   uint32_t tile = 0;            // heads per workgroup
-  uint32_t pairs = 0;           // pairs of latent channels per invocation
+  uint32_t pairs = 0;           // pairs of latent channels per invocation; portable path
+  AttentionLanes lanes;         // the other path
   uint32_t combine_workgroup_size = 0;
   CacheFormat cache_format = CacheFormat::kF32;
   bool use_fma = false;
@@ -90,10 +94,11 @@ struct MlaDecodeConfig {
 
 // Ok, or kInvalidArgument naming the rule that `shape` breaks. Pure.
 [[nodiscard]] Status mla_decode_check(const MlaDecodeShape& shape, const Caps& caps);
-// Depends on heads, rank and cache_format only. Pure; requires mla_decode_check to be ok.
+// Depends on heads, rank, rope and cache_format only. Pure; requires mla_decode_check to be ok.
 [[nodiscard]] MlaDecodeConfig mla_decode_choose(const MlaDecodeShape& shape, const Caps& caps);
-// Bytes of scratch that record() needs for the shape (4-byte aligned). Grows with tokens, heads,
-// rank and max_kv_len.
+// Bytes of scratch that record() needs for the shape (4-byte aligned), whatever the configuration:
+// the partial results of 1,024 keys each, none up to max_kv_len 1,024, and up to 64 workers' areas
+// of the path along heads. Grows with tokens, heads, rank, rope and max_kv_len.
 [[nodiscard]] uint64_t mla_decode_scratch_bytes(const MlaDecodeShape& shape);
 
 class MlaDecode {
@@ -109,6 +114,7 @@ class MlaDecode {
  private:
   MlaDecode(const Device& device, const vk::Pipeline* pipeline, const vk::Pipeline* combine,
             MlaDecodeConfig config);
+  [[nodiscard]] Status check_call(const MlaDecodeShape& shape, const MlaDecodeArgs& args) const;
   const Device* device_;
   const vk::Pipeline* pipeline_;
   const vk::Pipeline* combine_;
