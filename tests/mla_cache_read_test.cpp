@@ -195,6 +195,17 @@ TEST_F(MlaCacheReadGpu, EmptyProblemsAreDefined) {
   expect_matches_reference(Problem(5, 3, 9, 0, 1), true, true, true);
 }
 
+TEST_F(MlaCacheReadGpu, RefusesAMisalignedFp8Cache) {
+  const auto s = MlaCacheReadShape::packed(0, 8, 32, 8, 128, CacheFormat::kFp8);
+  const auto kernel = MlaCacheRead::create(*device(), mla_cache_read_choose(s, device()->caps()));
+  Result<Recorder> recorder = Recorder::create(*device());
+  ASSERT_TRUE(kernel.ok() && recorder.ok());
+  MlaCacheReadArgs args;
+  args.cache = 0x1008;
+  EXPECT_EQ(kernel->record(*recorder, s, args).message(),
+            "mla_cache_read: cache must be 16-byte aligned, got 0x1008");
+}
+
 TEST(MlaCacheReadHost, RefusesEveryBrokenRuleByName) {
   const Caps caps = minimum_caps();
   const auto refused = [&](const std::function<void(MlaCacheReadShape&)>& change) {

@@ -303,6 +303,17 @@ TEST_F(MlaCacheWriteGpu, EmptyProblemsAreDefined) {
   for (Problem p : {Problem(0, 16, 4, 1), Problem(3, 0, 0, 1)}) expect_matches_reference(p);
 }
 
+TEST_F(MlaCacheWriteGpu, RefusesAMisalignedFp8Cache) {
+  const auto s = MlaCacheWriteShape::packed(4, 32, 8, 128, 64, CacheFormat::kFp8);
+  const auto kernel = MlaCacheWrite::create(*device(), mla_cache_write_choose(s, device()->caps()));
+  Result<Recorder> recorder = Recorder::create(*device());
+  ASSERT_TRUE(kernel.ok() && recorder.ok());
+  MlaCacheWriteArgs args;
+  args.cache = 0x1008;
+  EXPECT_EQ(kernel->record(*recorder, s, args).message(),
+            "mla_cache_write: cache must be 16-byte aligned, got 0x1008");
+}
+
 TEST(MlaCacheWriteHost, RefusesEveryBrokenRuleByName) {
   const Caps caps = minimum_caps();
   const auto refused = [&](const std::function<void(MlaCacheWriteShape&)>& change) {

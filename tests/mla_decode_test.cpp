@@ -358,6 +358,17 @@ TEST(MlaDecodeHost, ScratchHoldsEverySplit) {
             64 * area + 64);
 }
 
+TEST_F(MlaDecodeGpu, RefusesAMisalignedFp8Cache) {
+  const auto s = MlaDecodeShape::packed(2, 3, 32, 16, 100, 256, CacheFormat::kFp8);
+  const auto kernel = MlaDecode::create(*device(), mla_decode_choose(s, device()->caps()));
+  Result<Recorder> recorder = Recorder::create(*device());
+  ASSERT_TRUE(kernel.ok() && recorder.ok());
+  MlaDecodeArgs args;
+  args.cache = 0x1008;
+  EXPECT_EQ(kernel->record(*recorder, s, args).message(),
+            "mla_decode: cache must be 16-byte aligned, got 0x1008");
+}
+
 TEST(MlaDecodeHost, RefusesEveryBrokenRuleByName) {
   const Caps caps = minimum_caps();
   const MlaDecodeShape good = MlaDecodeShape::packed(2, 3, 32, 16, 100, 256);
