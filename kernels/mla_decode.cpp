@@ -12,6 +12,7 @@
 #include "layout/attention_lanes.h"
 #include "layout/kv_page.h"
 #include "layout/mla_decode.h"
+#include "vk/e4m3_table.h"
 #include "vk/pipeline.h"
 
 namespace hadal {
@@ -59,8 +60,10 @@ layout::MlaDecodePush split_push(const MlaDecodeShape& s, const MlaDecodeArgs& a
   return push;
 }
 
-layout::MlaDecodeLanesPush lanes_push(const MlaDecodeShape& s, const MlaDecodeArgs& args) {
+layout::MlaDecodeLanesPush lanes_push(const MlaDecodeShape& s, const MlaDecodeArgs& args,
+                                      DeviceAddress e4m3_table) {
   layout::MlaDecodeLanesPush push{};
+  push.e4m3_table = e4m3_table;
   push.q_latent = args.q_latent, push.q_pe = args.q_pe, push.cache = args.cache;
   push.block_tables = args.block_tables, push.kv_lens = args.kv_lens;
   push.o = args.o, push.lse = args.lse, push.scratch = args.scratch;
@@ -171,8 +174,7 @@ MlaDecodeConfig mla_decode_choose(const MlaDecodeShape& shape, const Caps& caps)
   config.use_fma = caps.use_fma;
   config.cache_format = shape.cache_format;
   config.combine_workgroup_size = column_workgroup_size(caps);
-  if (shape.cache_format != CacheFormat::kFp8 &&
-      attention_lanes_fit(caps, shape.heads, shape.rank) &&
+  if (attention_lanes_fit(caps, shape.heads, shape.rank) &&
       shape.rope % layout::kAttentionLanesStep == 0 && shape.rope <= kMaxLanesRope) {
     config.workgroup_size = caps.subgroup_size;
     config.lanes = attention_lanes(caps, shape.heads);
@@ -197,8 +199,12 @@ uint64_t mla_decode_scratch_bytes(const MlaDecodeShape& shape) {
 }
 
 MlaDecode::MlaDecode(const Device& device, const vk::Pipeline* pipeline,
-                     const vk::Pipeline* combine, MlaDecodeConfig config)
-    : device_(&device), pipeline_(pipeline), combine_(combine), config_(std::move(config)) {}
+                     const vk::Pipeline* combine, MlaDecodeConfig config, DeviceAddress e4m3_table)
+    : device_(&device),
+      pipeline_(pipeline),
+      combine_(combine),
+      config_(std::move(config)),
+      e4m3_table_(e4m3_table) {}
 
 Result<MlaDecode> MlaDecode::create(Device& device, const MlaDecodeConfig& config) {
   const auto format = uint32_t(config.cache_format);
@@ -225,7 +231,11 @@ Result<MlaDecode> MlaDecode::create(Device& device, const MlaDecodeConfig& confi
       const vk::Pipeline* combine,
       vk::Pipeline::get(device, "mla_decode_combine", config.combine_workgroup_size,
                         {{layout::kSpecUseFma, config.use_fma}}, sizeof(layout::MlaDecodePush)));
-  return MlaDecode(device, pipeline, combine, config);
+  DeviceAddress table = 0;
+  if (config.lanes && config.cache_format == CacheFormat::kFp8) {
+    HADAL_ASSIGN(table, vk::e4m3_table(device));
+  }
+  return MlaDecode(device, pipeline, combine, config, table);
 }
 
 Status MlaDecode::check_call(const MlaDecodeShape& s, const MlaDecodeArgs& args) const {
@@ -260,7 +270,7 @@ Status MlaDecode::record(Recorder& recorder, const MlaDecodeShape& s,
 
   const uint32_t splits = std::max(splits_of(s), 1u);
   const layout::MlaDecodePush push = split_push(s, args);
-  const layout::MlaDecodeLanesPush lanes = lanes_push(s, args);
+  const layout::MlaDecodeLanesPush lanes = lanes_push(s, args, e4m3_table_);
   const auto rows = [&](DeviceAddress address, uint32_t width, uint32_t row_stride,
                         uint32_t head_stride) {
     return DeviceRange{

@@ -53,6 +53,7 @@ struct MlaDecodeLanesPush {
   uint64_t o;
   uint64_t lse;
   uint64_t scratch;
+  uint64_t e4m3_table;  // [256] float, code -> value * 2^-8, of FP8 rows
   uint tokens;
   uint heads;
   uint widths;  // rank, and rope in the upper half
@@ -68,7 +69,7 @@ struct MlaDecodeLanesPush {
   uint cache_rows;
   float scale;
 };
-HADAL_CHECK_SIZE(MlaDecodeLanesPush, 120);
+HADAL_CHECK_SIZE(MlaDecodeLanesPush, 128);
 
 HADAL_LAYOUT_END
 

@@ -113,12 +113,13 @@ class MlaDecode {
 
  private:
   MlaDecode(const Device& device, const vk::Pipeline* pipeline, const vk::Pipeline* combine,
-            MlaDecodeConfig config);
+            MlaDecodeConfig config, DeviceAddress e4m3_table);
   [[nodiscard]] Status check_call(const MlaDecodeShape& shape, const MlaDecodeArgs& args) const;
   const Device* device_;
   const vk::Pipeline* pipeline_;
   const vk::Pipeline* combine_;
   MlaDecodeConfig config_;
+  DeviceAddress e4m3_table_;  // of the lanes path over FP8 rows; 0 without
 };
 
 }  // namespace hadal
