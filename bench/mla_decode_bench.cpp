@@ -7,6 +7,7 @@
 #include "hadal/reference/formats.h"
 #include "hadal/reference/mla_decode.h"
 #include "support/bench.h"
+#include "support/cache.h"
 #include "support/tolerance.h"
 
 namespace hadal::bench {
@@ -15,16 +16,15 @@ namespace {
 void run_case(Bench& bench, uint32_t tokens, uint32_t kv_len, uint32_t heads, uint32_t rank,
               uint32_t rope, CacheFormat format) {
   const uint32_t pages = ceil_div(kv_len, 64);
-  MlaDecodeShape s = MlaDecodeShape::packed(tokens, heads, rank, rope, kv_len, tokens * pages * 64);
-  s.scale = 1.0f / std::sqrt(float(rank)), s.cache_format = format;
+  MlaDecodeShape s =
+      MlaDecodeShape::packed(tokens, heads, rank, rope, kv_len, tokens * pages * 64, format);
+  s.scale = 1.0f / std::sqrt(float(rank));
   require(mla_decode_check(s, bench.caps()));
   const MlaDecodeConfig config = mla_decode_choose(s, bench.caps());
-  const bool bf16 = format == CacheFormat::kBf16;
   std::vector<uint32_t> tables(size_t(tokens) * pages), lens(tokens, kv_len);
   for (size_t i = 0; i < tables.size(); ++i) tables[i] = uint32_t(tables.size() - 1 - i);
-  const uint64_t elements = uint64_t{s.cache_rows} * s.row_stride;
-  const Buffer cache =
-      bf16 ? bench.bf16(elements, -1.0f, 1.0f) : bench.floats(elements, -1.0f, 1.0f);
+  const uint64_t units = uint64_t{s.cache_rows} * s.row_stride;
+  const Buffer cache = cache_rows(bench, format, s.cache_rows, rank, rope);
   const Buffer q_latent = bench.floats(uint64_t{tokens} * s.q_latent_row_stride, -1.0f, 1.0f);
   const Buffer q_pe = bench.floats(uint64_t{tokens} * s.q_pe_row_stride, -1.0f, 1.0f);
   const Buffer o = bench.buffer(uint64_t{tokens} * s.o_row_stride * 4);
@@ -34,7 +34,7 @@ void run_case(Bench& bench, uint32_t tokens, uint32_t kv_len, uint32_t heads, ui
   const double keys = double(tokens) * kv_len;
   bench.time(
       {path_of(config.to_string()), 2.0 * keys * heads * (2.0 * rank + rope),
-       keys * (rank + rope) * cache_stride_unit(format)},
+       keys * double(s.row_stride) * cache_stride_unit(format)},
       [&](Recorder& recorder) {
         return kernel.record(recorder, s,
                              {q_latent.address(), q_pe.address(), cache.address(), table.address(),
@@ -46,12 +46,15 @@ void run_case(Bench& bench, uint32_t tokens, uint32_t kv_len, uint32_t heads, ui
             bench.read_floats(q_latent, uint64_t{tokens} * s.q_latent_row_stride);
         const std::vector<float> qp = bench.read_floats(q_pe, uint64_t{tokens} * s.q_pe_row_stride);
         std::vector<float> rows;
-        if (bf16) {
-          for (uint16_t code : bench.read<uint16_t>(cache, 0, elements)) {
+        std::vector<uint8_t> fp8_rows;
+        if (format == CacheFormat::kFp8) {
+          fp8_rows = bench.read<uint8_t>(cache, 0, units);
+        } else if (format == CacheFormat::kBf16) {
+          for (uint16_t code : bench.read<uint16_t>(cache, 0, units)) {
             rows.push_back(reference::bf16_decode(code));
           }
         } else {
-          rows = bench.read_floats(cache, elements);
+          rows = bench.read_floats(cache, units);
         }
         const std::vector<float> os = bench.read_floats(o, uint64_t{tokens} * s.o_row_stride);
         MlaDecodeShape one = s;
@@ -59,12 +62,20 @@ void run_case(Bench& bench, uint32_t tokens, uint32_t kv_len, uint32_t heads, ui
         const size_t t = tokens - 1;
         const auto r = reference::mla_decode(
             one, {&ql[t * s.q_latent_row_stride], qp.data() + t * s.q_pe_row_stride, rows.data(),
-                  &tables[t * pages], lens.data()});
+                  &tables[t * pages], lens.data(), fp8_rows.data()});
         for (size_t i = 0; i < r.value.size(); ++i) {
-          const double error =
-              test::attention_weight_error(rank + rope, kv_len, 18.0 + kv_len / 1024,
-                                           r.score_magnitude[i / rank], r.score_range[i / rank]);
-          const double bound = test::attention_bound(error, kv_len, r.magnitude[i], r.value[i]);
+          const size_t row = i / rank;
+          const double factors = 18.0 + kv_len / 1024;
+          double bound = 0.0;
+          if (format == CacheFormat::kFp8) {
+            const double error = test::attention_fp8_weight_error(
+                rank, rope, kv_len, factors, r.score_magnitude[row], r.score_range[row], s.scale);
+            bound = test::attention_fp8_bound(error, kv_len, r.magnitude[i], r.value[i]);
+          } else {
+            const double error = test::attention_weight_error(
+                rank + rope, kv_len, factors, r.score_magnitude[row], r.score_range[row]);
+            bound = test::attention_bound(error, kv_len, r.magnitude[i], r.value[i]);
+          }
           check.add(os[t * s.o_row_stride + i], r.value[i], bound);
         }
         return check;
@@ -92,9 +103,10 @@ int main(int argc, char** argv) {
     if (bench.options().quick && kv_len > 64) continue;
     add(1, kv_len, 128, 512, 64, "f32");
     add(1, kv_len, 128, 512, 64, "bf16");
+    add(1, kv_len, 128, 512, 64, "fp8");
   }
   return bench.run([&](const bench::Shape& s) {
     bench::run_case(bench, s["tokens"], s["kv_len"], s["heads"], s["rank"], s["rope"],
-                    s.word("cache") == "bf16" ? CacheFormat::kBf16 : CacheFormat::kF32);
+                    bench::cache_format(s.word("cache")));
   });
 }

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include "cache_util.h"
 #include "hadal/device.h"
 #include "hadal/recorder.h"
 #include "kernel_util.h"
@@ -36,17 +37,13 @@ Status mla_cache_read_check(const MlaCacheReadShape& s, const Caps& caps) {
   };
   constexpr uint32_t kMaxWidth = 1u << 24;  // keeps byte offsets inside a row far from 32 bits
   const uint64_t width = uint64_t{s.rank} + s.rope;
-  if (s.cache_format == CacheFormat::kFp8) return error("cache_format fp8 is not implemented yet");
   const uint64_t end = uint64_t{s.begin} + s.rows;
   const uint64_t positions = uint64_t{s.table_pages} * layout::kKvPageTokens;
   const uint32_t groups = ceil_div(s.rank, kFp8BlockElems);
   if (width > kMaxWidth) {
     return error(fmt::format("rank + rope must be at most {}, got {}", kMaxWidth, width));
   }
-  if (s.row_stride < width) {
-    return error(
-        fmt::format("row_stride must be at least rank + rope, got {} < {}", s.row_stride, width));
-  }
+  HADAL_TRY(cache_row_check("mla_cache_read", s.cache_format, s.rank, s.rope, s.row_stride));
   if (s.latent_stride < s.rank) {
     return error(
         fmt::format("latent_stride must be at least rank, got {} < {}", s.latent_stride, s.rank));
@@ -98,6 +95,7 @@ Status MlaCacheRead::record(Recorder& recorder, const MlaCacheReadShape& shape,
   if (shape.cache_format != config_.cache_format) {
     return {Errc::kInvalidArgument, "mla_cache_read: cache_format must be the configuration's"};
   }
+  HADAL_TRY(cache_address_check("mla_cache_read", shape.cache_format, args.cache));
   if (args.q % 16) {
     return {Errc::kInvalidArgument,
             fmt::format("mla_cache_read: q must be 16-byte aligned, got {:#x}", args.q)};
@@ -122,10 +120,9 @@ Status MlaCacheRead::record(Recorder& recorder, const MlaCacheReadShape& shape,
   };
   const uint32_t first_page = shape.begin / layout::kKvPageTokens;
   const uint32_t pages = ceil_div(shape.begin + shape.rows, layout::kKvPageTokens) - first_page;
-  const DeviceRange reads[] = {
-      {args.cache, strided_bytes(shape.cache_rows, shape.rank + shape.rope, shape.row_stride,
-                                 cache_stride_unit(shape.cache_format))},
-      {args.block_table + uint64_t{first_page} * 4, uint64_t{pages} * 4}};
+  const DeviceRange reads[] = {cache_range(args.cache, shape.cache_format, shape.cache_rows,
+                                           shape.rank, shape.rope, shape.row_stride),
+                               {args.block_table + uint64_t{first_page} * 4, uint64_t{pages} * 4}};
   const DeviceRange writes[] = {
       wanted(args.latent, strided_bytes(shape.rows, shape.rank, shape.latent_stride, 4)),
       wanted(args.k_pe, strided_bytes(shape.rows, shape.rope, shape.k_pe_stride, 4)),

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include "cache_util.h"
 #include "hadal/device.h"
 #include "hadal/recorder.h"
 #include "kernel_util.h"
@@ -22,9 +23,10 @@ MlaCacheWriteShape MlaCacheWriteShape::packed(uint32_t tokens, uint32_t rank, ui
 }
 
 std::string MlaCacheWriteConfig::to_string() const {
-  const char* latent = rounding == LatentRounding::kNone  ? "as it is"
-                       : rounding == LatentRounding::kFp8 ? "rounded to e4m3"
-                                                          : "rounded to e4m3, UE8M0";
+  const bool fp8 = cache_format == CacheFormat::kFp8;
+  const char* latent = rounding == LatentRounding::kFp8Ue8m0     ? "rounded to e4m3, UE8M0"
+                       : fp8 || rounding == LatentRounding::kFp8 ? "rounded to e4m3"
+                                                                 : "as it is";
   return fmt::format("mla_cache_write: workgroup {}, cache {}, latent {}, {}", workgroup_size,
                      cache_format_name(cache_format), latent, use_fma ? "fma" : "mul+add");
 }
@@ -35,7 +37,6 @@ Status mla_cache_write_check(const MlaCacheWriteShape& s, const Caps& caps) {
   };
   constexpr uint32_t kMaxWidth = 1u << 24;  // keeps byte offsets inside a row far from 32 bits
   const uint64_t width = uint64_t{s.rank} + s.rope;
-  if (s.cache_format == CacheFormat::kFp8) return error("cache_format fp8 is not implemented yet");
   if (s.rope % 2) return error(fmt::format("rope must be even, got {}", s.rope));
   if (width > kMaxWidth) {
     return error(fmt::format("rank + rope must be at most {}, got {}", kMaxWidth, width));
@@ -44,10 +45,7 @@ Status mla_cache_write_check(const MlaCacheWriteShape& s, const Caps& caps) {
     return error(
         fmt::format("y_stride must be at least rank + rope, got {} < {}", s.y_stride, width));
   }
-  if (s.row_stride < width) {
-    return error(
-        fmt::format("row_stride must be at least rank + rope, got {} < {}", s.row_stride, width));
-  }
+  HADAL_TRY(cache_row_check("mla_cache_write", s.cache_format, s.rank, s.rope, s.row_stride));
   if (s.cache_rows == 0xffffffffu) return error("cache_rows must be at most 4294967294");
   if (s.tokens > caps.max_workgroup_count[0]) {
     return error(
@@ -86,6 +84,7 @@ Status MlaCacheWrite::record(Recorder& recorder, const MlaCacheWriteShape& shape
     return {Errc::kInvalidArgument,
             "mla_cache_write: cache_format and rounding must be the configuration's"};
   }
+  HADAL_TRY(cache_address_check("mla_cache_write", shape.cache_format, args.cache));
   const uint32_t width = shape.rank + shape.rope;
   if (shape.tokens == 0 || width == 0 || shape.cache_rows == 0) return {};
 
@@ -101,8 +100,8 @@ Status MlaCacheWrite::record(Recorder& recorder, const MlaCacheWriteShape& shape
   push.eps = shape.eps;
   push.inverse_rank = shape.rank ? 1.0f / float(shape.rank) : 0.0f;
 
-  const DeviceRange cache{args.cache, strided_bytes(shape.cache_rows, width, shape.row_stride,
-                                                    cache_stride_unit(shape.cache_format))};
+  const DeviceRange cache = cache_range(args.cache, shape.cache_format, shape.cache_rows,
+                                        shape.rank, shape.rope, shape.row_stride);
   const DeviceRange reads[] = {{args.y, strided_bytes(shape.tokens, width, shape.y_stride, 4)},
                                {args.weight, uint64_t{shape.rank} * 4},
                                {args.positions, uint64_t{shape.tokens} * 4},

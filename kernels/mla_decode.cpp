@@ -5,12 +5,14 @@
 #include <algorithm>
 
 #include "attention_util.h"
+#include "cache_util.h"
 #include "hadal/device.h"
 #include "hadal/recorder.h"
 #include "kernel_util.h"
 #include "layout/attention_lanes.h"
 #include "layout/kv_page.h"
 #include "layout/mla_decode.h"
+#include "vk/e4m3_table.h"
 #include "vk/pipeline.h"
 
 namespace hadal {
@@ -62,8 +64,10 @@ layout::MlaDecodePush split_push(const MlaDecodeShape& s, const MlaDecodeArgs& a
   return push;
 }
 
-layout::MlaDecodeLanesPush lanes_push(const MlaDecodeShape& s, const MlaDecodeArgs& args) {
+layout::MlaDecodeLanesPush lanes_push(const MlaDecodeShape& s, const MlaDecodeArgs& args,
+                                      DeviceAddress e4m3_table) {
   layout::MlaDecodeLanesPush push{};
+  push.e4m3_table = e4m3_table;
   push.q_latent = args.q_latent, push.q_pe = args.q_pe, push.cache = args.cache;
   push.block_tables = args.block_tables, push.kv_lens = args.kv_lens;
   push.o = args.o, push.lse = args.lse, push.scratch = args.scratch;
@@ -126,16 +130,12 @@ Status mla_decode_check(const MlaDecodeShape& s, const Caps& caps) {
   if (s.rank == 0 || s.rank % 4) {
     return error(fmt::format("rank must be a positive multiple of 4, got {}", s.rank));
   }
-  if (s.cache_format == CacheFormat::kFp8) return error("cache_format fp8 is not implemented yet");
   if (s.rank > 1024) return error(fmt::format("rank must be at most 1024, got {}", s.rank));
   if (s.rope % 4) return error(fmt::format("rope must be a multiple of 4, got {}", s.rope));
-  if (s.row_stride % 4) {
+  if (s.cache_format != CacheFormat::kFp8 && s.row_stride % 4) {
     return error(fmt::format("row_stride must be a multiple of 4, got {}", s.row_stride));
   }
-  if (s.row_stride < uint64_t{s.rank} + s.rope) {
-    return error(fmt::format("row_stride must be at least rank + rope, got {} < {}", s.row_stride,
-                             uint64_t{s.rank} + s.rope));
-  }
+  HADAL_TRY(cache_row_check("mla_decode", s.cache_format, s.rank, s.rope, s.row_stride));
   HADAL_TRY(check_rows("q_latent", s.heads, s.rank, "rank", s.q_latent_row_stride,
                        s.q_latent_head_stride));
   HADAL_TRY(check_rows("q_pe", s.heads, s.rope, "rope", s.q_pe_row_stride, s.q_pe_head_stride));
@@ -203,8 +203,12 @@ uint64_t mla_decode_scratch_bytes(const MlaDecodeShape& shape) {
 }
 
 MlaDecode::MlaDecode(const Device& device, const vk::Pipeline* pipeline,
-                     const vk::Pipeline* combine, MlaDecodeConfig config)
-    : device_(&device), pipeline_(pipeline), combine_(combine), config_(std::move(config)) {}
+                     const vk::Pipeline* combine, MlaDecodeConfig config, DeviceAddress e4m3_table)
+    : device_(&device),
+      pipeline_(pipeline),
+      combine_(combine),
+      config_(std::move(config)),
+      e4m3_table_(e4m3_table) {}
 
 Result<MlaDecode> MlaDecode::create(Device& device, const MlaDecodeConfig& config) {
   const auto format = uint32_t(config.cache_format);
@@ -231,7 +235,11 @@ Result<MlaDecode> MlaDecode::create(Device& device, const MlaDecodeConfig& confi
       const vk::Pipeline* combine,
       vk::Pipeline::get(device, "mla_decode_combine", config.combine_workgroup_size,
                         {{layout::kSpecUseFma, config.use_fma}}, sizeof(layout::MlaDecodePush)));
-  return MlaDecode(device, pipeline, combine, config);
+  DeviceAddress table = 0;
+  if (config.lanes && config.cache_format == CacheFormat::kFp8) {
+    HADAL_ASSIGN(table, vk::e4m3_table(device));
+  }
+  return MlaDecode(device, pipeline, combine, config, table);
 }
 
 Status MlaDecode::check_call(const MlaDecodeShape& s, const MlaDecodeArgs& args) const {
@@ -252,6 +260,7 @@ Status MlaDecode::check_call(const MlaDecodeShape& s, const MlaDecodeArgs& args)
   if (args.cache % 8) {
     return error(fmt::format("cache must be 8-byte aligned, got {:#x}", args.cache));
   }
+  HADAL_TRY(cache_address_check("mla_decode", s.cache_format, args.cache));
   if ((config_.lanes || splits_of(s) > 1) && args.scratch == 0) {
     return error(fmt::format("scratch must be given, {} bytes", mla_decode_scratch_bytes(s)));
   }
@@ -265,7 +274,7 @@ Status MlaDecode::record(Recorder& recorder, const MlaDecodeShape& s,
 
   const uint32_t splits = std::max(splits_of(s), 1u);
   const layout::MlaDecodePush push = split_push(s, args);
-  const layout::MlaDecodeLanesPush lanes = lanes_push(s, args);
+  const layout::MlaDecodeLanesPush lanes = lanes_push(s, args, e4m3_table_);
   const auto rows = [&](DeviceAddress address, uint32_t width, uint32_t row_stride,
                         uint32_t head_stride) {
     return DeviceRange{
@@ -276,8 +285,7 @@ Status MlaDecode::record(Recorder& recorder, const MlaDecodeShape& s,
   const DeviceRange reads[] = {
       rows(args.q_latent, s.rank, s.q_latent_row_stride, s.q_latent_head_stride),
       rows(args.q_pe, s.rope, s.q_pe_row_stride, s.q_pe_head_stride),
-      {args.cache, strided_bytes(s.cache_rows, uint64_t{s.rank} + s.rope, s.row_stride,
-                                 cache_stride_unit(s.cache_format))},
+      cache_range(args.cache, s.cache_format, s.cache_rows, s.rank, s.rope, s.row_stride),
       {args.block_tables,
        strided_bytes(s.tokens, ceil_div(s.max_kv_len, layout::kKvPageTokens), s.table_stride, 4)},
       kv_lens};

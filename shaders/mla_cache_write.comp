@@ -3,8 +3,9 @@
 // mla_cache_write: cache[slot] = [rms_norm(y[:rank]) * weight | rope(y[rank:])]. One workgroup =
 // one token. Phases: the latent's sum of squares (row_sum: an order that no workgroup size changes);
 // its scaled channels, group by group of 128 as the quantiser wants
-// them, rounded through e4m3 when asked; the rotated pairs. A token without a slot, or with one past
-// the cache, ends before any of them: the condition is uniform.
+// them, rounded through e4m3 when asked, or stored as the quantiser's codes and scales; the rotated
+// pairs. A token without a slot, or with one past the cache, ends before any of them: the condition is
+// uniform.
 #include "lib/prelude.glsl"
 #include "layout/kv_page.h"
 #include "layout/mla_cache_write.h"
@@ -17,11 +18,11 @@ layout(constant_id = kMlaCacheWriteSpecRounding) const uint ROUNDING = 0;
 
 layout(push_constant, scalar) uniform Push { MlaCacheWritePush pc; };
 
-void store(uint64_t row, uint column, float value) {
-  if (FORMAT == kKvFormatBf16) {
-    U16Out(row + column * 2).v = uint16_t(bf16_encode(value));
+void store(uint64_t address, uint column, float value) {
+  if (FORMAT == kKvFormatF32) {
+    FloatOut(address + column * 4).v = value;
   } else {
-    FloatOut(row + column * 4).v = value;
+    U16Out(address + column * 2).v = uint16_t(bf16_encode(value));
   }
 }
 
@@ -54,17 +55,22 @@ void main() {
       precise float weighted = normed * FloatIn(pc.weight + c * 4).v;
       x[i] = weighted;
     }
-    if (ROUNDING != 0) round_group(x, group, pc.rank, ROUNDING == 2);
-    [[unroll]] for (uint i = 0; i < QUANTIZE_ELEMS; i++) {
-      if (begin + i < pc.rank) store(row, begin + i, x[i]);
+    if (FORMAT == kKvFormatFp8) {
+      quantize_group(x, group, pc.rank, row, row + kv_fp8_scales_offset(pc.rank), ROUNDING == 2);
+    } else {
+      if (ROUNDING != 0) round_group(x, group, pc.rank, ROUNDING == 2);
+      [[unroll]] for (uint i = 0; i < QUANTIZE_ELEMS; i++) {
+        if (begin + i < pc.rank) store(row, begin + i, x[i]);
+      }
     }
   }
+  uint64_t key = row + kv_key_offset(FORMAT, pc.rank), y_key = y + pc.rank * 4;
   for (uint i = gl_LocalInvocationID.x; i < pc.pairs; i += gl_WorkGroupSize.x) {
-    uint first = pc.rank + i * pc.pair_step, second = first + pc.partner;
+    uint first = i * pc.pair_step, second = first + pc.partner;
     vec2 cos_sin = rope_cos_sin(pc.table, position, pc.max_position, pc.pairs, i);
     vec2 rotated =
-        rope_rotate(vec2(FloatIn(y + first * 4).v, FloatIn(y + second * 4).v), cos_sin);
-    store(row, first, rotated.x);
-    store(row, second, rotated.y);
+        rope_rotate(vec2(FloatIn(y_key + first * 4).v, FloatIn(y_key + second * 4).v), cos_sin);
+    store(key, first, rotated.x);
+    store(key, second, rotated.y);
   }
 }

@@ -14,6 +14,7 @@ layout(constant_id = kMlaDecodeSpecKeys) const uint KEYS = 4;
 layout(constant_id = kMlaDecodeSpecPairs) const uint PAIRS = 1;
 layout(constant_id = kMlaDecodeSpecFormat) const uint FORMAT = kKvFormatF32;
 const uint KEY_BF16 = FORMAT == kKvFormatBf16 ? 1 : 0;
+const uint KEY_FP8 = FORMAT == kKvFormatFp8 ? 1 : 0;
 
 #include "lib/attention.glsl"
 #include "lib/attention_result.glsl"
@@ -44,7 +45,7 @@ void main() {
   AttentionState state;
   attention_clear(state);
   uint64_t table = pc.block_tables + uint64_t(token) * pc.table_stride * 4;
-  uint row_bytes = pc.row_stride * kElementBytes;
+  uint row_bytes = pc.row_stride * kv_stride_unit(FORMAT);
   [[dont_unroll]] for (uint block = begin; block < end; block += kKvPageTokens) {
     uint seen = min(end - block, kKvPageTokens), limit[TILE];
     [[unroll]] for (uint t = 0; t < TILE; t++) limit[t] = seen;
@@ -53,7 +54,8 @@ void main() {
     bool inside = row + seen <= pc.cache_rows;
     AttentionKeys keys;
     keys.a = pc.cache + (inside ? row : uint64_t(0)) * row_bytes;
-    keys.b = keys.a + pc.rank * kElementBytes;
+    keys.b = keys.a + kv_key_offset(FORMAT, pc.rank);
+    keys.scales = keys.a + kv_fp8_scales_offset(pc.rank);
     keys.value = keys.a;
     keys.a_stride = keys.b_stride = keys.value_stride = row_bytes;
     float scale = inside ? pc.scale : uintBitsToFloat(0x7fc00000u);

@@ -16,6 +16,7 @@ layout(constant_id = kAttentionLanesSpecRun) const uint RUN = 4;
 layout(constant_id = kMlaDecodeSpecFormat) const uint FORMAT = kKvFormatF32;
 
 #include "lib/attention_lanes.glsl"
+#include "lib/attention_lanes_fp8.glsl"
 #include "lib/attention_result.glsl"
 
 layout(push_constant, scalar) uniform Push { MlaDecodeLanesPush pc; };
@@ -73,7 +74,11 @@ void weigh_run(Item item, LaneArea area, uint run, uint run_end, inout float m[V
         key[i] = row + uint64_t(min(first + i, seen - 1)) * uint64_t(row_bytes());
         [[unroll]] for (uint v = 0; v < VECTORS; v++) s[i][v] = 0.0;
       }
-      add_scores(FORMAT, area.query, key, rank() + rope(), s);
+      if (FORMAT == kKvFormatFp8) {
+        fp8_scores(area.query, key, pc.e4m3_table, rank(), rope(), s);
+      } else {
+        add_scores(FORMAT, area.query, key, rank() + rope(), s);
+      }
       keep_scores(s, scale, first, limit, weights, top);
     } while (first + TILE_KEYS < seen);
     softmax_block(weights, area.factors + uint64_t((block - run) / kKvPageTokens * kRowsBytes), seen,
@@ -97,10 +102,15 @@ void add_run(Item item, LaneArea area, uint run, uint run_end) {
       [[unroll]] for (uint v = 0; v < VECTORS; v++) limit[v] = seen;
       bool inside;
       uint64_t row = block_row(item, block, inside);
-      add_values(FORMAT, area.weights + uint64_t(block - run) * uint64_t(kRowsBytes),
-                 area.factors + uint64_t((block - run) / kKvPageTokens * kRowsBytes),
-                 row + uint64_t(channel * kv_stride_unit(FORMAT)), uint64_t(row_bytes()), seen, seen, limit,
-                 acc);
+      uint64_t weights = area.weights + uint64_t(block - run) * uint64_t(kRowsBytes);
+      uint64_t factor = area.factors + uint64_t((block - run) / kKvPageTokens * kRowsBytes);
+      if (FORMAT == kKvFormatFp8) {
+        add_fp8_values(weights, factor, row, uint64_t(row_bytes()), pc.e4m3_table, rank(), channel, seen,
+                       acc);
+      } else {
+        add_values(FORMAT, weights, factor, row + uint64_t(channel * kv_stride_unit(FORMAT)),
+                   uint64_t(row_bytes()), seen, seen, limit, acc);
+      }
     } while (block + kKvPageTokens < run_end);
     store_sums(area.sums, channel, acc);
   } while (channel + TILE_CHANNELS < rank());

@@ -10,7 +10,7 @@
 layout(constant_id = kMlaPrefillSpecTile) const uint TILE = 4;
 layout(constant_id = kMlaPrefillSpecKeys) const uint KEYS = 4;
 layout(constant_id = kMlaPrefillSpecPairs) const uint PAIRS = 1;
-const uint KEY_BF16 = 0;
+const uint KEY_BF16 = 0, KEY_FP8 = 0;
 
 #include "lib/attention.glsl"
 #include "lib/attention_result.glsl"

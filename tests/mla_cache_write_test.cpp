@@ -1,13 +1,16 @@
-// mla_cache_write against its reference: scattered slots, skipped tokens, both element types.
+// mla_cache_write against its reference: scattered slots, skipped tokens, every row format.
 #include "hadal/mla_cache_write.h"
 
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <functional>
 
 #include "hadal/reference/formats.h"
+#include "hadal/reference/fp8_cache_row.h"
 #include "hadal/reference/fp8_quantize.h"
 #include "hadal/reference/mla_cache_write.h"
 #include "hadal/rope.h"
@@ -43,8 +46,8 @@ struct Problem {
   [[nodiscard]] size_t width() const { return size_t(shape.rank) + shape.rope; }
 };
 
-// The cache's rows as float; unwritten rows and padding must keep their NaN.
-std::vector<float> run(const Problem& p) {
+// The cache's bytes.
+std::vector<uint8_t> run_bytes(const Problem& p) {
   GpuCase gpu(*device());
   GuardedBuffer& y = gpu.input(p.y);
   GuardedBuffer& weight = gpu.input(p.weight);
@@ -61,13 +64,48 @@ std::vector<float> run(const Problem& p) {
                           {y.address(), weight.address(), positions.address(), table.address(),
                            slots.address(), cache.address()});
   });
-  if (p.shape.cache_format == CacheFormat::kF32)
-    return gpu.rows<float>(cache, p.shape.cache_rows, p.width(), p.shape.row_stride);
+  return gpu.values<uint8_t>(cache);
+}
+
+template <class T>
+T load(const uint8_t* bytes) {
+  T value;
+  std::memcpy(&value, bytes, sizeof value);
+  return value;
+}
+
+// The cache's rows as float; unwritten rows and padding must keep their NaN.
+std::vector<float> run(const Problem& p) {
+  const std::vector<uint8_t> bytes = run_bytes(p);
+  const size_t unit = cache_stride_unit(p.shape.cache_format);
   std::vector<float> result;
-  for (uint16_t v : gpu.rows<uint16_t>(cache, p.shape.cache_rows, p.width(), p.shape.row_stride)) {
-    result.push_back(reference::bf16_decode(v));
+  for (size_t i = 0; i < bytes.size() / unit; ++i) {
+    const float value = unit == 4 ? load<float>(&bytes[4 * i])
+                                  : reference::bf16_decode(load<uint16_t>(&bytes[2 * i]));
+    if (i % p.shape.row_stride < p.width()) {
+      result.push_back(value);
+    } else {
+      EXPECT_TRUE(std::isnan(value)) << "padding written: " << i;
+    }
   }
   return result;
+}
+
+// The rows of an FP8 cache; what is between a row's parts and behind them must keep its 0xff.
+std::vector<reference::Fp8CacheRow> run_fp8(Problem p, LatentRounding rounding) {
+  p.shape.cache_format = CacheFormat::kFp8, p.shape.rounding = rounding;
+  p.shape.row_stride =
+      reference::fp8_cache_row_bytes(p.shape.rank, p.shape.rope) + p.shape.y_stride % 2 * 16;
+  const std::vector<uint8_t> bytes = run_bytes(p);
+  std::vector<reference::Fp8CacheRow> rows;
+  for (uint32_t r = 0; r < p.shape.cache_rows; ++r) {
+    const uint8_t* row = &bytes[size_t(r) * p.shape.row_stride];
+    rows.push_back(reference::Fp8CacheRow::read(row, p.shape.rank, p.shape.rope));
+    std::vector<uint8_t> expected(p.shape.row_stride, 0xff);
+    rows.back().write(expected.data());
+    EXPECT_EQ(std::vector<uint8_t>(row, row + p.shape.row_stride), expected) << "row " << r;
+  }
+  return rows;
 }
 
 void expect_matches_reference(const Problem& p) {
@@ -138,6 +176,85 @@ TEST_F(MlaCacheWriteGpu, RoundsTheLatentByTheQuantiserRule) {
   }
 }
 
+// Ranks around groups and words, keys of no, one and many pairs.
+constexpr std::array<uint32_t, 3> kFp8Rows[] = {{3, 512, 64}, {5, 8, 0},  {4, 72, 8},  {3, 136, 64},
+                                                {2, 520, 8},  {3, 61, 6}, {2, 130, 2}, {2, 1, 0}};
+
+// Codes and scales are those of fp8_quantize of the row that a float cache holds; so are the values
+// of a float cache that rounds its latents. The key is the float one, rounded.
+TEST_F(MlaCacheWriteGpu, AnFp8RowIsTheQuantisersOfTheFloatRow) {
+  for (const auto& [tokens, rank, rope] : kFp8Rows) {
+    for (const LatentRounding rounding :
+         {LatentRounding::kNone, LatentRounding::kFp8, LatentRounding::kFp8Ue8m0}) {
+      Problem p(tokens, rank, rope, 60 + rank + rope);
+      p.y[p.shape.y_stride] = NAN;                     // token 1: its latent
+      if (tokens > 2) p.positions[2] = 100;            // past the table: its key
+      if (tokens > 3) p.slots[3] = layout::kKvNoSlot;  // not stored
+      if (tokens > 4) std::fill_n(&p.y[4 * p.shape.y_stride], rank, 0.0f);  // the smallest scale
+      const ScaleFormat format =
+          rounding == LatentRounding::kFp8Ue8m0 ? ScaleFormat::kUe8m0 : ScaleFormat::kFp32;
+      const std::vector<reference::Fp8CacheRow> rows = run_fp8(p, rounding);
+      const std::vector<float> plain = run(p);
+      Problem as_float = p;
+      as_float.shape.rounding = rounding == LatentRounding::kNone ? LatentRounding::kFp8 : rounding;
+      const std::vector<float> rounded = run(as_float);
+      for (uint32_t t = 0; t < tokens; ++t) {
+        if (p.slots[t] == layout::kKvNoSlot) continue;
+        const reference::Fp8CacheRow& row = rows[p.slots[t]];
+        const float* source = &plain[p.slots[t] * p.width()];
+        const auto expected = reference::Fp8CacheRow::quantize(source, rank, rope, format);
+        const std::string name = fmt::format("{}+{} {} token {}", rank, rope, int(rounding), t);
+        EXPECT_EQ(row.codes, expected.codes) << name;
+        EXPECT_TRUE(same_bits(row.scales, expected.scales, 1)) << name;
+        for (uint32_t c = 0; c < rope; ++c) {
+          EXPECT_TRUE(same_bits(reference::bf16_decode(row.key[c]),
+                                reference::bf16_decode(expected.key[c])))
+              << name << " key " << c;
+        }
+        const std::vector<double> values = row.values();
+        for (uint32_t c = 0; c < rank; ++c) {
+          EXPECT_TRUE(same_bits(float(values[c]), rounded[p.slots[t] * p.width() + c]))
+              << name << " channel " << c;
+        }
+      }
+    }
+  }
+}
+
+// The reference's row within the bound of the float row and the quantiser's own.
+TEST_F(MlaCacheWriteGpu, Fp8RowsMatchTheReference) {
+  for (const auto& [tokens, rank, rope] : kFp8Rows) {
+    for (const bool ue8m0 : {false, true}) {
+      const Problem p(tokens, rank, rope, 90 + rank);
+      const auto expected = reference::mla_cache_write(
+          p.shape, {p.y.data(), p.weight.data(), p.positions.data(), p.table.data()});
+      const auto rows = run_fp8(p, ue8m0 ? LatentRounding::kFp8Ue8m0 : LatentRounding::kFp8);
+      std::vector<float> values, amax;
+      for (uint32_t t = 0; t < tokens; ++t) {
+        for (double v : rows[p.slots[t]].values()) values.push_back(float(v));
+        for (uint32_t group = 0; group < rank; group += 128) {
+          double largest = 0.0;
+          for (uint32_t c = group; c < std::min(group + 128, rank); ++c) {
+            largest = std::max(largest, std::fabs(expected.value[t * p.width() + c]));
+          }
+          amax.push_back(float(largest));
+        }
+      }
+      EXPECT_TRUE(matches(fmt::format("mla_cache_write {}x({}+{}) fp8{}", tokens, rank, rope,
+                                      ue8m0 ? " ue8m0" : ""),
+                          values, expected.value, p.width(), [&](size_t i) {
+                            const size_t t = i / p.width(), c = i % p.width();
+                            const double value = expected.value[i];
+                            if (c >= rank)
+                              return stored_bound(value, rope_bound(expected.magnitude[i]), kUBf16);
+                            const double largest = amax[t * ceil_div(rank, 128) + c / 128];
+                            return fp8_stored_bound(value, rms_norm_bound(rank, value),
+                                                    largest + rms_norm_bound(rank, largest), ue8m0);
+                          }));
+    }
+  }
+}
+
 TEST_F(MlaCacheWriteGpu, SkipsTokensWithoutASlotAndSlotsPastTheCache) {
   Problem p(9, 40, 8, 21);
   p.slots[0] = layout::kKvNoSlot, p.slots[4] = p.shape.cache_rows, p.slots[8] = 191;
@@ -186,6 +303,17 @@ TEST_F(MlaCacheWriteGpu, EmptyProblemsAreDefined) {
   for (Problem p : {Problem(0, 16, 4, 1), Problem(3, 0, 0, 1)}) expect_matches_reference(p);
 }
 
+TEST_F(MlaCacheWriteGpu, RefusesAMisalignedFp8Cache) {
+  const auto s = MlaCacheWriteShape::packed(4, 32, 8, 128, 64, CacheFormat::kFp8);
+  const auto kernel = MlaCacheWrite::create(*device(), mla_cache_write_choose(s, device()->caps()));
+  Result<Recorder> recorder = Recorder::create(*device());
+  ASSERT_TRUE(kernel.ok() && recorder.ok());
+  MlaCacheWriteArgs args;
+  args.cache = 0x1008;
+  EXPECT_EQ(kernel->record(*recorder, s, args).message(),
+            "mla_cache_write: cache must be 16-byte aligned, got 0x1008");
+}
+
 TEST(MlaCacheWriteHost, RefusesEveryBrokenRuleByName) {
   const Caps caps = minimum_caps();
   const auto refused = [&](const std::function<void(MlaCacheWriteShape&)>& change) {
@@ -203,6 +331,10 @@ TEST(MlaCacheWriteHost, RefusesEveryBrokenRuleByName) {
             "mla_cache_write: y_stride must be at least rank + rope, got 39 < 40");
   EXPECT_EQ(refused([](auto& s) { s.row_stride = 39; }),
             "mla_cache_write: row_stride must be at least rank + rope, got 39 < 40");
+  EXPECT_EQ(refused([](auto& s) { s.cache_format = CacheFormat::kFp8, s.row_stride = 48; }),
+            "mla_cache_write: row_stride must be at least the bytes of an fp8 row, got 48 < 64");
+  EXPECT_EQ(refused([](auto& s) { s.cache_format = CacheFormat::kFp8, s.row_stride = 72; }),
+            "mla_cache_write: row_stride must be a multiple of 16 bytes, got 72");
   EXPECT_EQ(refused([](auto& s) { s.cache_rows = ~0u; }),
             "mla_cache_write: cache_rows must be at most 4294967294");
   EXPECT_EQ(refused([](auto& s) { s.tokens = 65536; }),

@@ -10,6 +10,7 @@
 #include <numeric>
 
 #include "hadal/reference/formats.h"
+#include "hadal/reference/fp8_cache_row.h"
 #include "hadal/reference/mla_decode.h"
 #include "support/compare.h"
 #include "support/gpu.h"
@@ -26,6 +27,8 @@ struct Problem {
   MlaDecodeShape shape;
   std::vector<float> q_latent, q_pe, cache;
   std::vector<uint32_t> tables, kv_lens;
+  std::vector<uint8_t> fp8_cache;  // instead of cache: in_fp8()
+  float largest_scale = 0.0f;
 
   Problem(std::vector<uint32_t> lens, uint32_t heads, uint32_t rank, uint32_t rope, uint32_t seed,
           float q_scale = 1.0f)
@@ -60,6 +63,24 @@ struct Problem {
         }
       }
     }
+  }
+  // The same with an FP8 cache; rows of no token stay poison (0xff is NaN in every part of a row).
+  [[nodiscard]] Problem in_fp8(ScaleFormat format = ScaleFormat::kFp32) const {
+    Problem p = *this;
+    const size_t stride =
+        reference::fp8_cache_row_bytes(shape.rank, shape.rope) + shape.row_stride / 4 % 2 * 16;
+    p.fp8_cache.assign(shape.cache_rows * stride, 0xff);
+    for (size_t t = 0; t < kv_lens.size(); ++t) {
+      for (uint32_t j = 0; j < kv_lens[t]; ++j) {
+        const size_t slot = size_t(tables[t * shape.table_stride + j / 64]) * 64 + j % 64;
+        const auto row = reference::Fp8CacheRow::quantize(&cache[slot * shape.row_stride],
+                                                          shape.rank, shape.rope, format);
+        row.write(&p.fp8_cache[slot * stride]);
+        for (float scale : row.scales) p.largest_scale = std::max(p.largest_scale, scale);
+      }
+    }
+    p.shape.cache_format = CacheFormat::kFp8, p.shape.row_stride = uint32_t(stride);
+    return p;
   }
   // Token t alone, in the same cache.
   [[nodiscard]] Problem token(uint32_t t) const {
@@ -96,8 +117,9 @@ Outputs run(const Problem& p, bool want_lse = true, bool portable = false) {
   for (float v : p.cache) codes.push_back(reference::bf16_encode(v));
   GuardedBuffer& q_latent = gpu.input(p.q_latent);
   GuardedBuffer& q_pe = gpu.input(p.q_pe);
-  GuardedBuffer& cache =
-      s.cache_format == CacheFormat::kF32 ? gpu.input(p.cache) : gpu.input(codes);
+  GuardedBuffer& cache = s.cache_format == CacheFormat::kF32    ? gpu.input(p.cache)
+                         : s.cache_format == CacheFormat::kBf16 ? gpu.input(codes)
+                                                                : gpu.input(p.fp8_cache);
   GuardedBuffer& tables = gpu.input(p.tables);
   GuardedBuffer& kv_lens = gpu.input(p.kv_lens);
   GuardedBuffer& o = gpu.output(uint64_t{s.tokens} * s.o_row_stride * 4);
@@ -125,22 +147,30 @@ Outputs run(const Problem& p, bool want_lse = true, bool portable = false) {
 
 void expect_matches_reference(const Problem& p) {
   const MlaDecodeShape& s = p.shape;
-  const auto expected = reference::mla_decode(
-      s, {p.q_latent.data(), p.q_pe.data(), p.cache.data(), p.tables.data(), p.kv_lens.data()});
+  const auto expected =
+      reference::mla_decode(s, {p.q_latent.data(), p.q_pe.data(), p.cache.data(), p.tables.data(),
+                                p.kv_lens.data(), p.fp8_cache.data()});
   const Outputs out = run(p);
+  const bool fp8 = s.cache_format == CacheFormat::kFp8;
   const auto keys = [&](size_t row) { return double(p.kv_lens[row / s.heads]); };
   const auto weight_error = [&](size_t row) {
     // Its own exponential, one per later page of its split, one per later split.
     const double factors = 1.0 + 16.0 + std::ceil(keys(row) / 1024.0);
+    if (fp8) {
+      return attention_fp8_weight_error(s.rank, s.rope, keys(row), factors,
+                                        expected.score_magnitude[row], expected.score_range[row],
+                                        p.largest_scale * s.scale);
+    }
     return attention_weight_error(s.rank + s.rope, keys(row), factors,
                                   expected.score_magnitude[row], expected.score_range[row]);
   };
   const std::string name =
-      fmt::format("mla_decode {}x{} {}+{} max {}{}", s.tokens, s.heads, s.rank, s.rope,
-                  s.max_kv_len, s.cache_format == CacheFormat::kBf16 ? " bf16" : "");
+      fmt::format("mla_decode {}x{} {}+{} max {} {}", s.tokens, s.heads, s.rank, s.rope,
+                  s.max_kv_len, cache_format_name(s.cache_format));
   EXPECT_TRUE(matches(name, out.o, expected.value, s.rank, [&](size_t i) {
     const size_t row = i / s.rank;
-    return attention_bound(weight_error(row), keys(row), expected.magnitude[i], expected.value[i]);
+    return (fp8 ? attention_fp8_bound : attention_bound)(weight_error(row), keys(row),
+                                                         expected.magnitude[i], expected.value[i]);
   }));
   EXPECT_TRUE(matches(name + " lse", out.lse, expected.lse, s.heads, [&](size_t row) {
     return attention_lse_bound(weight_error(row), keys(row), expected.lse[row]);
@@ -157,25 +187,47 @@ class MlaDecodeGpu : public GpuTest {};
 TEST_F(MlaDecodeGpu, MatchesTheReferenceAtEveryPageEdge) {
   Problem p({0, 1, 63, 64, 65, 130, 0, 200}, 3, 32, 16, 1);
   expect_matches_reference(p);
+  expect_matches_reference(p.in_fp8());
   p.shape.cache_format = CacheFormat::kBf16;
   expect_matches_reference(p);
 }
 
 TEST_F(MlaDecodeGpu, MatchesTheReferenceOnRaggedSizes) {
-  expect_matches_reference({{5}, 1, 4, 4, 2});
-  expect_matches_reference({{71, 3}, 5, 28, 12, 3});
-  expect_matches_reference({{90, 0, 128}, 17, 60, 0, 4});
+  for (const Problem& p : {Problem({5}, 1, 4, 4, 2), Problem({71, 3}, 5, 28, 12, 3),
+                           Problem({90, 0, 128}, 17, 60, 0, 4)}) {
+    expect_matches_reference(p);
+    expect_matches_reference(p.in_fp8());
+  }
 }
 
 TEST_F(MlaDecodeGpu, MatchesTheReferenceAtDeepSeekV3sHeads) {
   Problem p({97, 150}, 17, 512, 64, 5);
   expect_matches_reference(p);
+  expect_matches_reference(p.in_fp8());
+  expect_matches_reference(p.in_fp8(ScaleFormat::kUe8m0));
+}
+
+// Groups of 128 channels that end inside a workgroup's channels, and keys that are not at a
+// multiple of 8 bytes.
+TEST_F(MlaDecodeGpu, MatchesTheReferenceOnRaggedGroupsOfFp8Rows) {
+  for (const auto& [heads, rank, rope] : {std::array{3u, 8u, 0u},
+                                          {2u, 72u, 8u},
+                                          {5u, 124u, 4u},
+                                          {4u, 136u, 64u},
+                                          {3u, 260u, 8u},
+                                          {2u, 520u, 8u},
+                                          {1u, 1024u, 0u}}) {
+    const Problem p({66, 0, 5}, heads, rank, rope, 20 + rank);
+    expect_matches_reference(p.in_fp8());
+  }
 }
 
 // One vector of heads, two, a last one with few, and sizes that only the portable path takes.
 TEST_F(MlaDecodeGpu, MatchesTheReferenceAtEveryNumberOfHeads) {
   for (uint32_t heads : {7u, 9u, 16u, 31u, 33u, 64u, 128u}) {
-    expect_matches_reference({{66, 0, 9}, heads, 40, 8, heads});
+    const Problem p({66, 0, 9}, heads, 40, 8, heads);
+    expect_matches_reference(p);
+    expect_matches_reference(p.in_fp8());
   }
   expect_matches_reference({{130}, 32, 24, 0, 20});
   expect_matches_reference({{70}, 32, 36, 8, 21});
@@ -188,6 +240,7 @@ TEST_F(MlaDecodeGpu, MatchesTheReferenceAtEveryNumberOfHeads) {
 TEST_F(MlaDecodeGpu, MatchesTheReferenceOverSplitsOfManyHeads) {
   Problem p({1023, 0, 1024, 1025, 2100, 1, 257, 513}, 34, 16, 8, 23);
   expect_matches_reference(p);
+  expect_matches_reference(p.in_fp8());
   p.shape.cache_format = CacheFormat::kBf16;
   expect_matches_reference(p);
 }
@@ -202,28 +255,37 @@ TEST_F(MlaDecodeGpu, WorkersTakeManyItems) {
 TEST_F(MlaDecodeGpu, MatchesTheReferenceOverSplits) {
   Problem p({1023, 0, 1024, 1025, 2100, 1}, 2, 16, 8, 6);
   expect_matches_reference(p);
+  expect_matches_reference(p.in_fp8());
 }
 
 TEST_F(MlaDecodeGpu, SurvivesScoresThatOverflowAnUnshiftedSoftmax) {
-  expect_matches_reference({{40, 1300}, 2, 16, 8, 7, 200.0f});
+  const Problem p({40, 1300}, 2, 16, 8, 7, 200.0f);
+  expect_matches_reference(p);
+  expect_matches_reference(p.in_fp8());
 }
 
 // Alone with the shortest max_kv_len (one dispatch up to 1,024 keys), or in a batch (two).
+void expect_the_same_bits_alone(const Problem& batch) {
+  const uint32_t heads = batch.shape.heads;
+  const Outputs all = run(batch);
+  const size_t row = size_t(heads) * batch.shape.rank;
+  for (uint32_t t = 0; t < batch.shape.tokens; ++t) {
+    const Outputs one = run(batch.token(t));
+    EXPECT_TRUE(same_bits(one.o,
+                          {all.o.begin() + long(t * row), all.o.begin() + long((t + 1) * row)},
+                          batch.shape.rank))
+        << "token " << t;
+    EXPECT_TRUE(same_bits(
+        one.lse, {all.lse.begin() + long(t * heads), all.lse.begin() + long((t + 1) * heads)}, 1))
+        << "token " << t;
+  }
+}
+
 TEST_F(MlaDecodeGpu, NeitherTheBatchNorTheSplitsChangeABit) {
   for (const uint32_t heads : {3u, 33u}) {
     const Problem batch({1500, 700, 0, 1024, 64, 1}, heads, 16, 8, 8);
-    const Outputs all = run(batch);
-    const size_t row = size_t(heads) * batch.shape.rank;
-    for (uint32_t t = 0; t < batch.shape.tokens; ++t) {
-      const Outputs one = run(batch.token(t));
-      EXPECT_TRUE(same_bits(one.o,
-                            {all.o.begin() + long(t * row), all.o.begin() + long((t + 1) * row)},
-                            batch.shape.rank))
-          << "token " << t;
-      EXPECT_TRUE(same_bits(
-          one.lse, {all.lse.begin() + long(t * heads), all.lse.begin() + long((t + 1) * heads)}, 1))
-          << "token " << t;
-    }
+    expect_the_same_bits_alone(batch);
+    expect_the_same_bits_alone(batch.in_fp8());
   }
 }
 
@@ -239,24 +301,38 @@ TEST_F(MlaDecodeGpu, QPeMayLieInsideTheRowsOfQ) {
   expect_matches_reference(p);
 }
 
-TEST_F(MlaDecodeGpu, BrokenInputsStayAlone) {
-  for (const uint32_t heads : {2u, 20u}) {
-    Problem p({70, 70, 70, 70}, heads, 32, 16, 11);
-    const Outputs clean = run(p, false);
-    for (float v : clean.lse) EXPECT_TRUE(std::isnan(v));  // not wanted, not written
-    p.tables[p.shape.table_stride] = 0x7fffffffu;          // token 1: a page past the cache
-    p.kv_lens[2] = 0xffffffffu;                            // token 2: taken as max_kv_len
-    p.q_pe[3 * p.shape.q_pe_row_stride] = NAN;             // token 3, head 0
-    const Outputs out = run(p);
-    for (size_t i = 0; i < out.o.size(); ++i) {
-      const size_t row = i / 32;
-      if (row / heads == 1 || row == 3 * heads) {
-        EXPECT_TRUE(std::isnan(out.o[i]) && std::isnan(out.lse[row])) << row;
-      } else {
-        EXPECT_EQ(out.o[i], clean.o[i]) << row;
-      }
+void expect_broken_inputs_stay_alone(Problem p) {
+  const uint32_t heads = p.shape.heads;
+  const Outputs clean = run(p, false);
+  for (float v : clean.lse) EXPECT_TRUE(std::isnan(v));  // not wanted, not written
+  p.tables[p.shape.table_stride] = 0x7fffffffu;          // token 1: a page past the cache
+  p.kv_lens[2] = 0xffffffffu;                            // token 2: taken as max_kv_len
+  p.q_pe[3 * p.shape.q_pe_row_stride] = NAN;             // token 3, head 0
+  const Outputs out = run(p);
+  for (size_t i = 0; i < out.o.size(); ++i) {
+    const size_t row = i / 32;
+    if (row / heads == 1 || row == 3 * heads) {
+      EXPECT_TRUE(std::isnan(out.o[i]) && std::isnan(out.lse[row])) << row;
+    } else {
+      EXPECT_EQ(out.o[i], clean.o[i]) << row;
     }
   }
+}
+
+TEST_F(MlaDecodeGpu, BrokenInputsStayAlone) {
+  for (const uint32_t heads : {2u, 20u}) {
+    const Problem p({70, 70, 70, 70}, heads, 32, 16, 11);
+    expect_broken_inputs_stay_alone(p);
+    expect_broken_inputs_stay_alone(p.in_fp8());
+  }
+}
+
+// A group of a latent that was not finite has codes 0 and a NaN scale.
+TEST_F(MlaDecodeGpu, ANanScaleOfAnFp8RowMakesItsTokenNan) {
+  Problem p({70, 70}, 2, 136, 8, 12);
+  p.cache[(size_t(p.tables[0]) * 64 + 7) * p.shape.row_stride + 130] = INFINITY;
+  const Outputs out = run(p.in_fp8());
+  for (size_t i = 0; i < out.o.size(); ++i) EXPECT_EQ(std::isnan(out.o[i]), i < 2 * 136) << i;
 }
 
 TEST_F(MlaDecodeGpu, EmptyProblemsAreDefined) {
@@ -282,6 +358,17 @@ TEST(MlaDecodeHost, ScratchHoldsEverySplit) {
             64 * area + 64);
 }
 
+TEST_F(MlaDecodeGpu, RefusesAMisalignedFp8Cache) {
+  const auto s = MlaDecodeShape::packed(2, 3, 32, 16, 100, 256, CacheFormat::kFp8);
+  const auto kernel = MlaDecode::create(*device(), mla_decode_choose(s, device()->caps()));
+  Result<Recorder> recorder = Recorder::create(*device());
+  ASSERT_TRUE(kernel.ok() && recorder.ok());
+  MlaDecodeArgs args;
+  args.cache = 0x1008;
+  EXPECT_EQ(kernel->record(*recorder, s, args).message(),
+            "mla_decode: cache must be 16-byte aligned, got 0x1008");
+}
+
 TEST(MlaDecodeHost, RefusesEveryBrokenRuleByName) {
   const Caps caps = minimum_caps();
   const MlaDecodeShape good = MlaDecodeShape::packed(2, 3, 32, 16, 100, 256);
@@ -303,6 +390,10 @@ TEST(MlaDecodeHost, RefusesEveryBrokenRuleByName) {
             "mla_decode: row_stride must be a multiple of 4, got 50");
   EXPECT_EQ(refused([](auto& s) { s.row_stride = 44; }),
             "mla_decode: row_stride must be at least rank + rope, got 44 < 48");
+  EXPECT_EQ(refused([](auto& s) { s.cache_format = CacheFormat::kFp8, s.row_stride = 64; }),
+            "mla_decode: row_stride must be at least the bytes of an fp8 row, got 64 < 80");
+  EXPECT_EQ(refused([](auto& s) { s.cache_format = CacheFormat::kFp8, s.row_stride = 88; }),
+            "mla_decode: row_stride must be a multiple of 16 bytes, got 88");
   EXPECT_EQ(refused([](auto& s) { s.q_latent_head_stride = 31; }),
             "mla_decode: q_latent_head_stride must be at least rank, got 31 < 32");
   EXPECT_EQ(refused([](auto& s) { s.q_latent_row_stride = 95; }),

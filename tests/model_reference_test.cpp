@@ -177,13 +177,47 @@ TEST(ModelReferenceHost, CacheRowsCanBeBfloat16) {
   const ReferenceModel reference = open_model(golden.model_dir);
   const Matrix x = require(reference.embed(golden.ids));
   const auto exact = require(reference.attention_block(0, x));
-  const auto rounded = require(reference.attention_block(0, x, {.cache_bf16 = true}));
+  const auto rounded =
+      require(reference.attention_block(0, x, {.cache_format = CacheFormat::kBf16}));
   for (size_t i = 0; i < exact.cache_rows.data.size(); ++i) {
     const uint32_t bits = std::bit_cast<uint32_t>(rounded.cache_rows.data[i]);
     ASSERT_EQ(bits & 0xffffu, 0u) << i;
     ASSERT_NEAR(rounded.cache_rows.data[i], exact.cache_rows.data[i],
                 std::fabs(exact.cache_rows.data[i]) * 0x1p-8)
         << i;
+  }
+}
+
+// In an FP8 model latents are rounded anyway: the keys alone are coarser. In a BF16 model each
+// latent is a code times its group's scale, hence within 1/16 of itself and 1/1024 of that scale.
+TEST(ModelReferenceHost, CacheRowsCanBeFp8) {
+  for (const char* name : {"v3_bf16", "fables_king"}) {
+    const Golden golden = load_golden(name);
+    const ReferenceModel reference = open_model(golden.model_dir);
+    const uint32_t rank = reference.config().kv_lora_rank;
+    const Matrix x = require(reference.embed(golden.ids));
+    const auto exact = require(reference.attention_block(0, x)).cache_rows;
+    const auto rounded =
+        require(reference.attention_block(0, x, {.cache_format = CacheFormat::kFp8})).cache_rows;
+    for (uint32_t r = 0; r < exact.rows; ++r) {
+      for (uint32_t c = 0; c < exact.columns; ++c) {
+        const float value = exact.row(r)[c], stored = rounded.row(r)[c];
+        if (c >= rank) {
+          ASSERT_EQ(std::bit_cast<uint32_t>(stored) & 0xffffu, 0u) << r << ' ' << c;
+          ASSERT_NEAR(stored, value, std::fabs(value) * 0x1p-8) << r << ' ' << c;
+        } else if (reference.config().is_fp8()) {
+          ASSERT_EQ(stored, value) << r << ' ' << c;
+        } else {
+          float amax = 1e-4f;
+          for (uint32_t i = c / 128 * 128; i < std::min(c / 128 * 128 + 128, rank); ++i) {
+            amax = std::max(amax, std::fabs(exact.row(r)[i]));
+          }
+          ASSERT_LE(std::fabs(stored - value),
+                    (std::fabs(value) * 0x1p-4f + amax / 448 * 0x1p-10f) * 1.001f)
+              << r << ' ' << c;
+        }
+      }
+    }
   }
 }
 

@@ -197,18 +197,26 @@ TEST_F(ModelGpu, EveryLayerMatchesTheReferenceFp8) {
   }
 }
 
-TEST_F(ModelGpu, ChunksChangeNoBit) {
+void expect_chunks_change_no_bit(CacheFormat format) {
   const Golden golden = load_golden("fables_king");
   std::vector<uint32_t> ids = golden.ids;
   for (int i = 0; i < 13; ++i) ids.insert(ids.end(), golden.ids.begin(), golden.ids.end());
   const uint32_t tokens =
       uint32_t(ids.size());  // 154: three pages, two expansions of 64 and a rest
-  TestModel whole(golden.model_dir, for_context(tokens, tokens));
-  TestModelOptions options = for_context(tokens, 37);
-  options.model.expansion_rows = 64;
+  TestModelOptions options = for_context(tokens, tokens);
+  options.cache_format = format;
+  TestModel whole(golden.model_dir, options);
+  options = for_context(tokens, 37);
+  options.cache_format = format, options.model.expansion_rows = 64;
   TestModel chunked(golden.model_dir, options);
   ASSERT_TRUE(whole.ok() && chunked.ok());
   EXPECT_EQ(whole.logits(ids), chunked.logits(ids));
+}
+
+TEST_F(ModelGpu, ChunksChangeNoBit) {
+  for (const auto format : {CacheFormat::kF32, CacheFormat::kFp8}) {
+    expect_chunks_change_no_bit(format);
+  }
 }
 
 TEST_F(ModelGpu, TheOrderBetweenBarriersChangesNoBitAndNoBarrierIsMissing) {
@@ -227,10 +235,10 @@ TEST_F(ModelGpu, TheOrderBetweenBarriersChangesNoBitAndNoBarrierIsMissing) {
 }
 
 // Greedy decoding of two sequences in one step gives each the bits that it has alone.
-TEST_F(ModelGpu, SequencesInOneDecodeStepDoNotTouchEachOther) {
+void expect_sequences_do_not_touch_each_other(CacheFormat format) {
   const Golden king = load_golden("fables_king"), fox = load_golden("fables_fox");
   TestModelOptions options = for_context(64, 16);
-  options.model.max_decode_rows = 2;
+  options.model.max_decode_rows = 2, options.cache_format = format;
   TestModel m(king.model_dir, options);
   ASSERT_TRUE(m.ok());
   const size_t vocab = m.model().config().vocab_size;
@@ -252,6 +260,31 @@ TEST_F(ModelGpu, SequencesInOneDecodeStepDoNotTouchEachOther) {
     };
     ASSERT_EQ(row(both, 0), row(alone_king, i)) << i;
     ASSERT_EQ(row(both, 1), row(alone_fox, i)) << i;
+  }
+}
+
+TEST_F(ModelGpu, SequencesInOneDecodeStepDoNotTouchEachOther) {
+  for (const auto format : {CacheFormat::kF32, CacheFormat::kFp8}) {
+    expect_sequences_do_not_touch_each_other(format);
+  }
+}
+
+// An FP8 model has its latents rounded anyway, so an FP8 cache adds the rounding of the keys to
+// bfloat16: the bars of the float cache hold.
+TEST_F(ModelGpu, AnFp8CachePassesTheBarsOfFp8Models) {
+  for (const char* name : {"v31_ue8m0", "v3_fp8_ragged", "fables_king", "fables_fox"}) {
+    const Golden golden = load_golden(name);
+    TestModelOptions options = options_for(golden);
+    options.cache_format = CacheFormat::kFp8;
+    TestModel m(golden.model_dir, options);
+    ASSERT_TRUE(m.ok());
+    for (const auto form : {EvaluationForm::kPrefill, EvaluationForm::kDecode}) {
+      const LogitsDistance d =
+          logits_distance(golden.fp8, m.logits(golden.ids, form), m.model().config().vocab_size);
+      report(fmt::format("{} fp8 cache", name), d);
+      EXPECT_LE(d.mean_kl, 5e-3);
+      EXPECT_GE(d.top1, 0.85);
+    }
   }
 }
 

@@ -436,6 +436,21 @@ TEST(ProgramsHost, OptionValues) {
   expect_refused({kInfo, fables, "--context", "2049"}, "at most the model's 2048, got 2049");
 }
 
+// 4 layers and one of MTP of 64 + 16 channels: 320, 160 and 112 bytes a position and layer.
+TEST(ProgramsHost, EveryCacheFormatIsTaken) {
+  for (const auto& [word, plan] : {std::pair{"f32", "f32 cache of 2048 positions 6.2 MiB"},
+                                   {"bf16", "bf16 cache of 2048 positions 3.1 MiB"},
+                                   {"fp8", "fp8 cache of 2048 positions 2.0 MiB"}}) {
+    const std::string fables = text(fables_dir());
+    const ChildResult info = run_child({kInfo, fables, "--cache", word}, host_options());
+    EXPECT_EQ(info.code, 0) << info.errors;
+    EXPECT_NE(info.output.find(plan), std::string::npos) << info.output;
+    const ChildResult eval = run_child(
+        {kEval, fables, "--ids", "1,2", "--backend", "reference", "--cache", word}, host_options());
+    EXPECT_EQ(eval.code, 0) << eval.errors;
+  }
+}
+
 TEST(ProgramsHost, TuneRefusesBadOptionsBeforeItMeasures) {
   TempDir dir;
   const std::string out = text(dir / "tuning.txt");

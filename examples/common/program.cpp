@@ -11,6 +11,7 @@
 #include <cstdlib>
 #include <fstream>
 #include <iostream>
+#include <map>
 #include <new>
 
 #include "hadal/model/safetensors.h"
@@ -313,17 +314,13 @@ Result<uint32_t> choose_context(uint32_t wanted, const model::ModelConfig& confi
 }
 
 CLI::Option* add_cache_option(CLI::App& app, CacheFormat& format) {
-  std::vector<std::string> names;
-  for (const CacheFormat f : {CacheFormat::kF32, CacheFormat::kBf16}) {
-    names.emplace_back(cache_format_name(f));
+  std::map<std::string, CacheFormat> formats;
+  for (const CacheFormat f : {CacheFormat::kF32, CacheFormat::kBf16, CacheFormat::kFp8}) {
+    formats.emplace(cache_format_name(f), f);
   }
-  const auto set = [&format](const std::string& word) {
-    for (const CacheFormat f : {CacheFormat::kF32, CacheFormat::kBf16, CacheFormat::kFp8}) {
-      if (word == cache_format_name(f)) format = f;
-    }
-  };
+  const auto set = [&format, formats](const std::string& word) { format = formats.at(word); };
   return app.add_option_function<std::string>("--cache", set, "form of the latent cache's rows")
-      ->check(CLI::IsMember(names))
+      ->check(CLI::IsMember({"f32", "bf16", "fp8"}))
       ->default_str(std::string(cache_format_name(format)));
 }
 

@@ -51,7 +51,7 @@ Result<Backend> Backend::create(Arguments& a, uint32_t longest, bool mtp) {
     b.vocab_ = config.vocab_size;
     b.reference_options_.form = a.form == "decode" ? model::reference::AttentionForm::kAbsorbed
                                                    : model::reference::AttentionForm::kUnabsorbed;
-    b.reference_options_.cache_bf16 = a.model.cache_format == CacheFormat::kBf16;
+    b.reference_options_.cache_format = a.model.cache_format;
     HADAL_ASSIGN(b.reference_,
                  model::reference::ReferenceModel::create(
                      std::make_shared<const model::Checkpoint>(std::move(checkpoint)), config));

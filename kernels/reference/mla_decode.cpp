@@ -3,18 +3,32 @@
 #include <algorithm>
 #include <cmath>
 
+#include "hadal/reference/fp8_cache_row.h"
+
 namespace hadal::reference {
+namespace {
+
+// [latent | key] of a cache row, exact.
+std::vector<double> row_values(const MlaDecodeShape& s, const MlaDecodeInputs& in, size_t row) {
+  if (s.cache_format == CacheFormat::kFp8) {
+    return Fp8CacheRow::read(in.fp8_cache + row * s.row_stride, s.rank, s.rope).values();
+  }
+  const float* values = in.cache + row * s.row_stride;
+  return {values, values + s.rank + s.rope};
+}
+
+}  // namespace
 
 AttentionResult mla_decode(const MlaDecodeShape& s, const MlaDecodeInputs& in) {
   AttentionResult result;
   const size_t width = size_t(s.rank) + s.rope;
   for (uint32_t t = 0; t < s.tokens; ++t) {
     const uint32_t keys = std::min(in.kv_lens[t], s.max_kv_len);
-    std::vector<float> rows;  // the sequence's keys, dense
+    std::vector<double> rows;  // the sequence's keys, dense
     for (uint32_t j = 0; j < keys; ++j) {
       const size_t page = in.block_tables[size_t(t) * s.table_stride + j / 64];
-      const float* row = in.cache + (page * 64 + j % 64) * s.row_stride;
-      rows.insert(rows.end(), row, row + width);
+      const std::vector<double> row = row_values(s, in, page * 64 + j % 64);
+      rows.insert(rows.end(), row.begin(), row.end());
     }
     for (uint32_t h = 0; h < s.heads; ++h) {
       const float* q_latent =
@@ -25,7 +39,7 @@ AttentionResult mla_decode(const MlaDecodeShape& s, const MlaDecodeInputs& in) {
         double sum = 0.0, magnitude = 0.0;
         for (uint32_t c = 0; c < width; ++c) {
           const double q = double(c < s.rank ? q_latent[c] : q_pe[c - s.rank]);
-          const double term = q * double(rows[j * width + c]);
+          const double term = q * rows[j * width + c];
           sum += term, magnitude += std::fabs(term);
         }
         scores[j] = sum * double(s.scale);

@@ -5,8 +5,9 @@
 
 namespace hadal::reference {
 
+template <class T>
 void AttentionResult::add_row(std::span<const double> scores,
-                              std::span<const double> score_magnitudes, const float* values,
+                              std::span<const double> score_magnitudes, const T* values,
                               size_t stride, size_t width) {
   const size_t begin = value.size();
   value.resize(begin + width, 0.0), magnitude.resize(begin + width, 0.0);
@@ -28,6 +29,11 @@ void AttentionResult::add_row(std::span<const double> scores,
   score_magnitude.push_back(*std::max_element(score_magnitudes.begin(), score_magnitudes.end()));
   score_range.push_back(*high - *low);
 }
+
+template void AttentionResult::add_row(std::span<const double>, std::span<const double>,
+                                       const float*, size_t, size_t);
+template void AttentionResult::add_row(std::span<const double>, std::span<const double>,
+                                       const double*, size_t, size_t);
 
 AttentionResult mla_prefill(const MlaPrefillShape& s, const MlaPrefillInputs& in) {
   AttentionResult result;

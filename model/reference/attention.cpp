@@ -25,9 +25,7 @@ Matrix columns(const Matrix& x, uint32_t begin, uint32_t count) {
 }
 
 // Latents as they are after quantising and decoding again, each group of 128 by the one rule.
-void round_latents(Matrix& rows, const ModelConfig& c) {
-  const ScaleFormat format =
-      c.weight_format == WeightFormat::kFp8BlockUe8m0 ? ScaleFormat::kUe8m0 : ScaleFormat::kFp32;
+void round_latents(Matrix& rows, const ModelConfig& c, ScaleFormat format) {
   for (uint32_t i = 0; i < rows.rows; ++i) {
     const auto q = ref::fp8_quantize(1, c.kv_lora_rank, rows.row(i).data(), c.kv_lora_rank, format);
     for (uint32_t l = 0; l < c.kv_lora_rank; ++l) {
@@ -50,11 +48,18 @@ Matrix new_cache_rows(const LayerWeights& layer, const ModelConfig& c, const Mat
   const ref::MlaCacheWriteInputs inputs{kv.data.data(), norm.data(), positions.rows.data(),
                                         positions.table.data()};
   Matrix rows = rounded(kv.rows, kv.columns, ref::mla_cache_write(shape, inputs).value);
-  if (c.is_fp8() && options.quantise_activations && options.round_latent) {
-    round_latents(rows, c);
+  const bool rounded_latents = c.is_fp8() && options.quantise_activations && options.round_latent;
+  const bool fp8_rows = options.cache_format == CacheFormat::kFp8;
+  if (rounded_latents || fp8_rows) {
+    const bool ue8m0 = rounded_latents && c.weight_format == WeightFormat::kFp8BlockUe8m0;
+    round_latents(rows, c, ue8m0 ? ScaleFormat::kUe8m0 : ScaleFormat::kFp32);
   }
-  if (options.cache_bf16) {
-    for (float& v : rows.data) v = ref::bf16_decode(ref::bf16_encode(v));
+  if (options.cache_format != CacheFormat::kF32) {
+    for (uint32_t i = 0; i < rows.rows; ++i) {
+      for (float& v : rows.row(i).subspan(fp8_rows ? c.kv_lora_rank : 0)) {
+        v = ref::bf16_decode(ref::bf16_encode(v));
+      }
+    }
   }
   return rows;
 }

@@ -29,6 +29,10 @@ HADAL_FUNCTION uint kv_fp8_scales_offset(uint rank) { return (rank + 3) / 4 * 4;
 HADAL_FUNCTION uint kv_fp8_rope_offset(uint rank) {
   return kv_fp8_scales_offset(rank) + (rank + kFp8Block - 1) / kFp8Block * 4;
 }
+// Bytes from a row's start to its rotated key, in any format.
+HADAL_FUNCTION uint kv_key_offset(uint format, uint rank) {
+  return format == kKvFormatFp8 ? kv_fp8_rope_offset(rank) : rank * kv_stride_unit(format);
+}
 
 HADAL_LAYOUT_END
 

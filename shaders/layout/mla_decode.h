@@ -17,7 +17,7 @@ HADAL_CONST(kMlaDecodeSplitKeys, 1024);
 struct MlaDecodePush {
   uint64_t q_latent;      // [tokens, heads, rank] float
   uint64_t q_pe;          // [tokens, heads, rope] float
-  uint64_t cache;         // [cache_rows, rank + rope] float or bfloat16
+  uint64_t cache;         // [cache_rows] rows (kv_page.h)
   uint64_t block_tables;  // [tokens, table_stride] uint
   uint64_t kv_lens;       // [tokens] uint
   uint64_t o;             // [tokens, heads, rank] float
@@ -31,7 +31,7 @@ struct MlaDecodePush {
   uint q_latent_head_stride;
   uint q_pe_row_stride;
   uint q_pe_head_stride;
-  uint row_stride;
+  uint row_stride;  // of the cache, in kv_stride_unit
   uint table_stride;
   uint o_row_stride;
   uint o_head_stride;
@@ -53,6 +53,7 @@ struct MlaDecodeLanesPush {
   uint64_t o;
   uint64_t lse;
   uint64_t scratch;
+  uint64_t e4m3_table;  // [256] float, code -> value * 2^-8, of FP8 rows
   uint tokens;
   uint heads;
   uint widths;  // rank, and rope in the upper half
@@ -68,7 +69,7 @@ struct MlaDecodeLanesPush {
   uint cache_rows;
   float scale;
 };
-HADAL_CHECK_SIZE(MlaDecodeLanesPush, 120);
+HADAL_CHECK_SIZE(MlaDecodeLanesPush, 128);
 
 HADAL_LAYOUT_END
 

@@ -1,26 +1,32 @@
 // One block of 64 keys of an attention row tile, with the running softmax. Needs before the
 // include: TILE (rows: queries or heads), KEYS (keys per invocation: 64 / workgroup size), PAIRS
-// (pairs of value channels per invocation) and KEY_BF16 (1: keys and values are bfloat16).
+// (pairs of value channels per invocation), KEY_BF16 (1: keys and values are bfloat16) and KEY_FP8 (1:
+// they are rows of an FP8 cache, layout/kv_page.h).
 //
 // Phase 1: invocations lie along keys, the rows' queries are uniform; scores end as probabilities
 // in shared memory. Phase 2: invocations lie along value channels, probabilities are uniform.
 // Every sum has one order, whatever the tile: a score over its channels ascending, l and o over
 // the keys ascending, rescaled once per block. So a row's bits depend on its keys' absolute
-// positions only, as long as blocks start at multiples of 64.
+// positions only, as long as blocks start at multiples of 64. The scales of FP8 rows stay outside the
+// inner products: a score is a chain over the groups of 128 channels, each a chain of query * code
+// times its scale, and the weight of a code is probability * scale, rounded once. Codes are carried as
+// code * 2^-8 and scales as scale * 2^8 (lib/fp8.glsl), which changes no bit but at float's ends.
 #include "../layout/kv_page.h"
+#include "fp8.glsl"
 #extension GL_KHR_shader_subgroup_basic : require
 #extension GL_KHR_shader_subgroup_arithmetic : require
 
 float minus_infinity() { return uintBitsToFloat(0xff800000u); }
-const uint kElementBytes = KEY_BF16 != 0 ? 2 : 4;
+const uint kElementBytes = KEY_FP8 != 0 ? 1 : KEY_BF16 != 0 ? 2 : 4;
 const uint kMaxSubgroups = 16;  // 64 invocations in subgroups of 4
 
 shared float attention_p[kKvPageTokens * TILE];
 shared float attention_max[kMaxSubgroups * TILE];
 
-// The keys of a block: consecutive rows of a key's first part, second part and value.
+// The keys of a block: consecutive rows of a key's first part, second part and value. Of FP8 rows, a
+// and value are codes (value_stride is a_stride), b is bfloat16 and scales are those of the codes.
 struct AttentionKeys {
-  uint64_t a, b, value;
+  uint64_t a, b, value, scales;
   uint a_stride, b_stride, value_stride;  // bytes
 };
 
@@ -39,6 +45,7 @@ void attention_sync() {
 }
 
 vec4 attention_key4(uint64_t address) {
+  if (KEY_FP8 != 0) return e4m3x4_times_2_m8(UintIn(address).v);
   if (KEY_BF16 != 0) {
     uint64_t w = U64In(address).v;
     uint lo = uint(w), hi = uint(w >> 32);
@@ -48,7 +55,14 @@ vec4 attention_key4(uint64_t address) {
   return uintBitsToFloat(uvec4(uint(w0), uint(w0 >> 32), uint(w1), uint(w1 >> 32)));
 }
 
+// Four bfloat16 at a multiple of 4 bytes, as the second part of an FP8 row has them.
+vec4 attention_key4_words(uint64_t address) {
+  uint lo = UintIn(address).v, hi = UintIn(address + 4).v;
+  return uintBitsToFloat(uvec4(lo << 16, lo & 0xffff0000u, hi << 16, hi & 0xffff0000u));
+}
+
 vec2 attention_value2(uint64_t address) {
+  if (KEY_FP8 != 0) return e4m3x2_times_2_m8(uint(U16In(address).v));
   if (KEY_BF16 != 0) {
     uint w = UintIn(address).v;
     return uintBitsToFloat(uvec2(w << 16, w & 0xffff0000u));
@@ -57,13 +71,36 @@ vec2 attention_value2(uint64_t address) {
   return uintBitsToFloat(uvec2(uint(w), uint(w >> 32)));
 }
 
+void attention_zero(out float s[TILE][KEYS]) {
+  [[unroll]] for (uint t = 0; t < TILE; t++) {
+    [[unroll]] for (uint i = 0; i < KEYS; i++) s[t][i] = 0.0;
+  }
+}
+
+// Continues the chains s by query * key over the channels [begin, end). bf16_key: the second part of
+// an FP8 row.
+void attention_chain(uint64_t query_row[TILE], uint64_t key_row[KEYS], uint begin, uint end,
+                     bool bf16_key, inout float s[TILE][KEYS]) {
+  [[dont_unroll]] for (uint d = begin; d < end; d += 4) {
+    vec4 key[KEYS];
+    [[unroll]] for (uint i = 0; i < KEYS; i++) {
+      key[i] = bf16_key ? attention_key4_words(key_row[i] + d * 2)
+                        : attention_key4(key_row[i] + d * kElementBytes);
+    }
+    [[unroll]] for (uint t = 0; t < TILE; t++) {
+      [[unroll]] for (uint e = 0; e < 4; e++) {
+        float q = FloatIn(query_row[t] + (d + e) * 4).v;
+        [[unroll]] for (uint i = 0; i < KEYS; i++) s[t][i] = mac(q, key[i][e], s[t][i]);
+      }
+    }
+  }
+}
+
 // Scores of this invocation's keys i * size + id, unscaled; keys from `last` on repeat the last
 // one.
 void attention_scores(uint64_t query_a[TILE], uint64_t query_b[TILE], AttentionKeys keys,
                       uint dims_a, uint dims_b, uint last, out float s[TILE][KEYS]) {
-  [[unroll]] for (uint t = 0; t < TILE; t++) {
-    [[unroll]] for (uint i = 0; i < KEYS; i++) s[t][i] = 0.0;
-  }
+  attention_zero(s);
   [[dont_unroll]] for (uint part = 0; part < 2; part++) {
     uint64_t key_row[KEYS], query_row[TILE];
     [[unroll]] for (uint i = 0; i < KEYS; i++) {
@@ -71,20 +108,31 @@ void attention_scores(uint64_t query_a[TILE], uint64_t query_b[TILE], AttentionK
       key_row[i] = part == 0 ? keys.a + key * keys.a_stride : keys.b + key * keys.b_stride;
     }
     [[unroll]] for (uint t = 0; t < TILE; t++) query_row[t] = part == 0 ? query_a[t] : query_b[t];
-    uint dims = part == 0 ? dims_a : dims_b;
-    [[dont_unroll]] for (uint d = 0; d < dims; d += 4) {
-      vec4 key[KEYS];
-      [[unroll]] for (uint i = 0; i < KEYS; i++) {
-        key[i] = attention_key4(key_row[i] + d * kElementBytes);
-      }
-      [[unroll]] for (uint t = 0; t < TILE; t++) {
-        [[unroll]] for (uint e = 0; e < 4; e++) {
-          float q = FloatIn(query_row[t] + (d + e) * 4).v;
-          [[unroll]] for (uint i = 0; i < KEYS; i++) s[t][i] = mac(q, key[i][e], s[t][i]);
-        }
-      }
+    attention_chain(query_row, key_row, 0, part == 0 ? dims_a : dims_b, false, s);
+  }
+}
+
+// The same of FP8 rows.
+void attention_fp8_scores(uint64_t query_a[TILE], uint64_t query_b[TILE], AttentionKeys keys,
+                          uint dims_a, uint dims_b, uint last, out float s[TILE][KEYS]) {
+  attention_zero(s);
+  uint64_t code_row[KEYS], scale_row[KEYS], key_row[KEYS];
+  [[unroll]] for (uint i = 0; i < KEYS; i++) {
+    uint key = min(i * gl_WorkGroupSize.x + gl_LocalInvocationID.x, last - 1);
+    code_row[i] = keys.a + key * keys.a_stride;
+    scale_row[i] = keys.scales + key * keys.a_stride;
+    key_row[i] = keys.b + key * keys.b_stride;
+  }
+  [[dont_unroll]] for (uint group = 0; group < dims_a; group += kFp8Block) {
+    float sum[TILE][KEYS];
+    attention_zero(sum);
+    attention_chain(query_a, code_row, group, min(group + kFp8Block, dims_a), false, sum);
+    [[unroll]] for (uint i = 0; i < KEYS; i++) {
+      float scale = FloatIn(scale_row[i] + group / kFp8Block * 4).v * 256.0;
+      [[unroll]] for (uint t = 0; t < TILE; t++) s[t][i] = mac(sum[t][i], scale, s[t][i]);
     }
   }
+  attention_chain(query_b, key_row, 0, dims_b, true, s);
 }
 
 // Scores to probabilities in shared memory: row t sees the first limit[t] keys. m becomes the
@@ -130,11 +178,16 @@ void attention_softmax(float s[TILE][KEYS], uint limit[TILE], float scale, inout
 }
 
 // o += p * value for key j, in the rows that see it; `masked` false: all do.
-void attention_accumulate(uint64_t value[PAIRS], uint value_stride, uint j, bool masked,
+void attention_accumulate(uint64_t value[PAIRS], AttentionKeys keys, uint pairs, uint j, bool masked,
                           uint limit[TILE], inout AttentionState state) {
   vec2 v[PAIRS];
+  float scale[PAIRS];  // of FP8 rows: the pairs i of a workgroup lie in one group of channels
   [[unroll]] for (uint i = 0; i < PAIRS; i++) {
-    v[i] = attention_value2(value[i] + j * value_stride);
+    v[i] = attention_value2(value[i] + j * keys.value_stride);
+    if (KEY_FP8 != 0) {
+      uint group = min(i * gl_WorkGroupSize.x, pairs - 1) * 2 / kFp8Block;
+      scale[i] = FloatIn(keys.scales + j * keys.value_stride + group * 4).v * 256.0;
+    }
   }
   [[unroll]] for (uint t = 0; t < TILE; t++) {
     float p = attention_p[j * TILE + t];
@@ -142,7 +195,12 @@ void attention_accumulate(uint64_t value[PAIRS], uint value_stride, uint j, bool
     precise float l = state.l[t] + p;
     state.l[t] = seen ? l : state.l[t];
     [[unroll]] for (uint i = 0; i < PAIRS; i++) {
-      vec2 sum = vec2(mac(p, v[i].x, state.o[t][i].x), mac(p, v[i].y, state.o[t][i].y));
+      float weight = p;
+      if (KEY_FP8 != 0) {
+        precise float scaled = p * scale[i];
+        weight = scaled;
+      }
+      vec2 sum = vec2(mac(weight, v[i].x, state.o[t][i].x), mac(weight, v[i].y, state.o[t][i].y));
       state.o[t][i] = seen ? sum : state.o[t][i];
     }
   }
@@ -160,7 +218,11 @@ void attention_block(uint64_t query_a[TILE], uint64_t query_b[TILE], AttentionKe
     last = max(last, limit[t]);
   }
   float s[TILE][KEYS], alpha[TILE];
-  attention_scores(query_a, query_b, keys, dims_a, dims_b, last, s);
+  if (KEY_FP8 != 0) {
+    attention_fp8_scores(query_a, query_b, keys, dims_a, dims_b, last, s);
+  } else {
+    attention_scores(query_a, query_b, keys, dims_a, dims_b, last, s);
+  }
   attention_softmax(s, limit, scale, state.m, alpha);
   [[unroll]] for (uint t = 0; t < TILE; t++) {
     precise float l = state.l[t] * alpha[t];
@@ -179,11 +241,11 @@ void attention_block(uint64_t query_a[TILE], uint64_t query_b[TILE], AttentionKe
   uint j = 0;
   [[dont_unroll]] for (; j + 4 <= first; j += 4) {
     [[unroll]] for (uint k = 0; k < 4; k++) {
-      attention_accumulate(value, keys.value_stride, j + k, false, limit, state);
+      attention_accumulate(value, keys, pairs, j + k, false, limit, state);
     }
   }
   [[dont_unroll]] for (; j < last; j++) {
-    attention_accumulate(value, keys.value_stride, j, true, limit, state);
+    attention_accumulate(value, keys, pairs, j, true, limit, state);
   }
 }
 

@@ -10,3 +10,9 @@ vec4 e4m3x4_times_2_m8(uint v) {
   vec2 o = unpackHalf2x16(odd);
   return vec4(e.x, o.x, e.y, o.y);
 }
+
+// The same for the two bytes of v.
+vec2 e4m3x2_times_2_m8(uint v) {
+  uint spread = (v & 0xffu) | ((v & 0xff00u) << 8);
+  return unpackHalf2x16(((spread & 0x007f007fu) << 7) | ((spread & 0x00800080u) << 8));
+}

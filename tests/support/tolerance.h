@@ -72,6 +72,20 @@ inline constexpr double kTiny = 0x1p-126;
   return error + u_out * ((value < 0 ? -value : value) + error);
 }
 
+// A value known up to `error`, stored as e4m3 code times its group's scale (fp8_quantize's rule).
+// `amax`: at least what the group's largest magnitude can be. The scale is amax (at least 1e-4) by
+// 448 with two roundings, or the next power of two above, less than twice that. Rounding to nearest
+// moves x / scale by 2^-4 of itself (3 stored bits of significand), or by half of the smallest
+// code, 2^-10, where codes are subnormal. The quotient is taken as x * inverse, off by 2 * 2^-23
+// (the inverse within 0.84 * 2^-23, one product), which can also move it across a tie; 2^-20 holds
+// both with the product code * scale.
+[[nodiscard]] constexpr double fp8_stored_bound(double value, double error, double amax,
+                                                bool ue8m0) {
+  const double size = (value < 0 ? -value : value) + error;
+  const double scale = (amax > 1e-4 ? amax : 1e-4) / 448.0 * (ue8m0 ? 2.0 : 1.0 + 0x1p-21);
+  return error + size * (0x1p-4 + 0x1p-20) + scale * 0x1p-10;
+}
+
 // x * weight / sqrt(mean(x^2) + eps) over n channels. The mean: n products and sums of terms of one
 // sign in any order, the product with the rounded 1/n (2 roundings) and the sum with eps: relative
 // gamma(n + 4), halved by the root (at most gamma/2 + gamma^2); inversesqrt 2 ULP; two products.
@@ -171,9 +185,11 @@ inline constexpr double kTiny = 0x1p-126;
 // ULP (Vulkan, Precision of extended instructions), so together gamma(3 factors + 3 X). Then the
 // products with those factors and the chain of additions over the keys: gamma(keys + 2 factors +
 // 1).
+// `underflow`: what flushed terms of a score add beyond dims * kTiny.
 [[nodiscard]] inline double attention_weight_error(double dims, double keys, double factors,
-                                                   double score_magnitude, double score_range) {
-  const double ds = gamma(dims + 1.0) * score_magnitude + dims * kTiny;
+                                                   double score_magnitude, double score_range,
+                                                   double underflow = 0.0) {
+  const double ds = gamma(dims + 1.0) * score_magnitude + dims * kTiny + underflow;
   const double exponent =
       ds + gamma(3.0 * (factors + score_range + 2.0 * ds)) + gamma(keys + 2.0 * factors + 1.0);
   return std::expm1(exponent);
@@ -187,6 +203,28 @@ inline constexpr double kTiny = 0x1p-126;
   const double size = value < 0 ? -value : value;
   const double error = weight_error * (magnitude + size) / (1.0 - weight_error);
   return error + 2.5 * kU32 * (size + error) + keys * kTiny * 0x1p20;
+}
+
+// Over FP8 rows a score's term passes its group's chain (at most 128 roundings), the product with
+// the scale, and the chain over the groups and the rope channels behind: fewer than a float row's
+// rank + rope where there are several groups. A flushed product query * code * 2^-8 is off by 2^8 *
+// scale * kTiny.
+[[nodiscard]] inline double attention_fp8_weight_error(uint32_t rank, uint32_t rope, double keys,
+                                                       double factors, double score_magnitude,
+                                                       double score_range, double largest_scale) {
+  const double roundings =
+      (rank < 128 ? rank : 128) + 1.0 + double((rank + 127) / 128) + double(rope);
+  return attention_weight_error(roundings, keys, factors, score_magnitude, score_range,
+                                256.0 * double(rank) * largest_scale * kTiny);
+}
+
+// The weight of a code is probability * scale: one rounding more of every term of the numerator,
+// and at most keys * 448 * kTiny where it is flushed.
+[[nodiscard]] inline double attention_fp8_bound(double weight_error, double keys, double magnitude,
+                                                double value) {
+  const double extra =
+      (kU32 * (1.0 + weight_error) * magnitude + keys * 448.0 * kTiny) / (1.0 - weight_error);
+  return attention_bound(weight_error, keys, magnitude, value) + extra * (1.0 + 2.5 * kU32);
 }
 
 // ln(sum exp(s_j)) = m + log(l): l's relative error, log's own (3 ULP, or 2^-21 absolute between

@@ -3,15 +3,20 @@
 // fp8_quantize(latent), with slot = block_table[p / 64] * 64 + p % 64, p = begin + i. Prefill
 // expands the latents with kv_b_proj.
 //
-//   cache        float or bfloat16 [cache_rows, rank + rope], row stride row_stride
+//   cache        [cache_rows] rows of rank + rope channels: float, bfloat16, or the FP8 row of
+//                hadal/cache_format.h; row stride row_stride
 //   block_table  uint32 [table_pages]: the sequence's pages (layout/kv_page.h)
 //   latent       float [rows, rank], row stride latent_stride; 0: not wanted
 //   k_pe         float [rows, rope], row stride k_pe_stride; 0: not wanted
 //   q            e4m3 [rows, rank], row stride q_stride bytes; 0: not wanted
 //   scale        float [rows, ceil(rank/128)], row stride scale_stride; with q
 //
-// Requirements: addresses multiples of their element, q a multiple of 16; begin + rows <= 64 *
-// table_pages; any rows, rank, rope >= 0. A page past cache_rows reads as NaN.
+// Of an FP8 row, latent is code * scale, rounded once, and q and scale are the codes and scales as
+// they are stored, whatever scale_format says: nothing is quantised twice.
+//
+// Requirements: addresses multiples of their element, q and an FP8 cache of 16; begin + rows <= 64
+// * table_pages; any rows, rank, rope >= 0. A page past cache_rows reads as NaN (codes 0, scales
+// NaN).
 //
 // Contract: reads the table's entries of these positions and the rows they name (the whole cache is
 // declared, the host does not know the rows), writes the wanted outputs and no padding. No scratch.

@@ -9,19 +9,25 @@
 //              (2i, 2i+1) when interleaved, (i, i + rope/2) otherwise, and keep their places
 //   slots      uint32 [tokens]: the token's row of the cache, page * kKvPageTokens +
 //              position % kKvPageTokens; kKvNoSlot (and any other row past cache_rows): not stored
-//   cache      float or bfloat16 [cache_rows, rank + rope], row stride row_stride
+//   cache      [cache_rows] rows of rank + rope channels: float, bfloat16, or the FP8 row of
+//              hadal/cache_format.h; row stride row_stride
 //
 // Rounding: an FP8 model quantises the latent in front of kv_b_proj. Stored rounded already
 // (LatentRounding), the absorbed form of decode, which never runs kv_b_proj, sees the same keys and
 // values as the unabsorbed form of prefill; kernels/mla_cache_write.md has the measured distance.
+// An FP8 row holds fp8_quantize's codes and scales of the normalised latent, with FP32 scales for
+// kNone and kFp8 and power-of-two ones for kFp8Ue8m0: the latents of a float cache of that
+// rounding, value for value. A group with a NaN or an infinity has codes 0 and a NaN scale. The
+// rotated key of bfloat16 and FP8 rows rounds to nearest even.
 //
-// Requirements: rope even; addresses multiples of their element; no two tokens share a slot; any
-// tokens, rank, rope >= 0. A position past the table makes the rotated key NaN.
+// Requirements: rope even; addresses multiples of their element, an FP8 cache of 16; no two tokens
+// share a slot; any tokens, rank, rope >= 0. A position past the table makes the rotated key NaN.
 //
-// Contract: reads y, weight, positions, table, slots; writes rank + rope channels of the rows named
-// by slots (the whole cache is declared, the host does not know the rows). No scratch. record() may
-// be called from several threads on different recorders. Determinism: the bits of a row depend on
-// its token only. Error bound: tests/support/tolerance.h, rms_norm_bound and rope_bound.
+// Contract: reads y, weight, positions, table, slots; writes rank + rope channels (and an FP8 row's
+// scales, but no gap and no padding) of the rows named by slots (the whole cache is declared, the
+// host does not know the rows). No scratch. record() may be called from several threads on
+// different recorders. Determinism: the bits of a row depend on its token only. Error bound:
+// tests/support/tolerance.h, rms_norm_bound and rope_bound; fp8_stored_bound on top for FP8 rows.
 //
 // Source: DeepSeek-V3 technical report (arXiv 2412.19437) 2.1.1; MLA.forward in DeepSeek-V3's
 // inference/model.py (kv_norm, k_pe).
@@ -46,7 +52,7 @@ class Pipeline;
 
 // What happens to the normalised latent before it is stored.
 enum class LatentRounding {
-  kNone,
+  kNone,      // an FP8 row: as kFp8
   kFp8,       // replaced by code * scale of fp8_quantize with FP32 scales, groups of 128 channels
   kFp8Ue8m0,  // the same with power-of-two scales
 };

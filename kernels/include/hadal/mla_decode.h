@@ -6,16 +6,23 @@
 //
 //   q_latent      float [tokens, heads, rank], strides q_latent_row_stride, q_latent_head_stride
 //   q_pe          float [tokens, heads, rope], strides q_pe_* (it may lie inside the rows of q)
-//   cache         float or bfloat16 [cache_rows, rank + rope], row stride row_stride
+//   cache         [cache_rows] rows of rank + rope channels: float, bfloat16, or the FP8 row of
+//                 hadal/cache_format.h; row stride row_stride
 //   block_tables  uint32 [tokens, table_stride]: position p is row table[p / 64] * 64 + p % 64
 //   kv_lens       uint32 [tokens], on the device: 0 to max_kv_len (more is taken as max_kv_len)
 //   o             float [tokens, heads, rank], strides o_row_stride, o_head_stride
 //   lse           float [tokens, heads]; 0: not wanted
 //   scratch       mla_decode_scratch_bytes(shape) bytes
 //
-// Requirements: rank a positive multiple of 4, rope and row_stride multiples of 4; cache a multiple
-// of 8, other addresses of 4. kv_len 0 gives o 0 and lse -infinity. Table entries past a token's
-// last page and rows past its end are never read. A page past cache_rows makes its token NaN.
+// Of FP8 rows the scales stay outside the inner products. With groups g of 128 latent channels:
+//   t_g = sum_c q_latent[c] * code[j,c], ascending;  s = t_0 * scale[j,0] + t_1 * scale[j,1] + ...,
+//   continued by the rope channels;  o[c] += (p[j] * scale[j,g]) * code[j,c],
+// each product and sum one mac() (lib/prelude.glsl), p * scale rounded once. Codes decode exactly.
+//
+// Requirements: rank a positive multiple of 4, rope and row_stride multiples of 4 (an FP8 row's
+// stride: of 16 bytes); cache a multiple of 8, of 16 for FP8 rows, other addresses of 4. kv_len 0
+// gives o 0 and lse -infinity. Table entries past a token's last page and rows past its end are
+// never read. A page past cache_rows makes its token NaN.
 //
 // Contract: reads the queries, kv_lens, the needed entries and rows (the whole tables and cache are
 // declared), writes o, lse and scratch, which is free again when the call is done; with more than
@@ -23,7 +30,8 @@
 // different recorders. Determinism: keys are folded ascending in pages of 64, pages in splits of
 // 1,024 at absolute positions, splits left to right; the bits of a token's row depend on that token
 // and its keys only, not on the batch, max_kv_len or the number of dispatches. exp is taken of
-// numbers <= 0 only. Error bound: tests/support/tolerance.h, attention_bound.
+// numbers <= 0 only. Error bound: tests/support/tolerance.h, attention_bound, and
+// attention_fp8_bound over FP8 rows.
 //
 // Source: DeepSeek-V3 technical report (arXiv 2412.19437) 2.1.1, DeepSeek-V2 (arXiv 2405.04434)
 // 2.1.2 for the absorption; FlashMLA; Flash-Decoding for the splits.
@@ -105,12 +113,13 @@ class MlaDecode {
 
  private:
   MlaDecode(const Device& device, const vk::Pipeline* pipeline, const vk::Pipeline* combine,
-            MlaDecodeConfig config);
+            MlaDecodeConfig config, DeviceAddress e4m3_table);
   [[nodiscard]] Status check_call(const MlaDecodeShape& shape, const MlaDecodeArgs& args) const;
   const Device* device_;
   const vk::Pipeline* pipeline_;
   const vk::Pipeline* combine_;
   MlaDecodeConfig config_;
+  DeviceAddress e4m3_table_;  // of the lanes path over FP8 rows; 0 without
 };
 
 }  // namespace hadal

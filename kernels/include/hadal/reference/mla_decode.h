@@ -14,6 +14,7 @@ struct MlaDecodeInputs {
   const float* cache = nullptr;  // float, or bfloat16 codes already decoded
   const uint32_t* block_tables = nullptr;
   const uint32_t* kv_lens = nullptr;
+  const uint8_t* fp8_cache = nullptr;  // the bytes of the rows when shape.cache_format is kFp8
 };
 
 // [tokens, heads, rank].

@@ -18,8 +18,10 @@ struct AttentionResult {
   std::vector<double> lse, score_magnitude, score_range;
 
   // Appends a row: scores and their magnitudes per key, values as values[key * stride + channel].
+  // T: float or double.
+  template <class T>
   void add_row(std::span<const double> scores, std::span<const double> score_magnitudes,
-               const float* values, size_t stride, size_t width);
+               const T* values, size_t stride, size_t width);
 };
 
 struct MlaPrefillInputs {

@@ -20,6 +20,7 @@
 #include <span>
 #include <vector>
 
+#include "hadal/cache_format.h"
 #include "hadal/model/config.h"
 #include "hadal/model/safetensors.h"
 #include "hadal/status.h"
@@ -50,7 +51,7 @@ enum class AttentionForm {
 
 struct ReferenceOptions {
   AttentionForm form = AttentionForm::kUnabsorbed;
-  bool cache_bf16 = false;  // rows of the latent cache are rounded to bfloat16
+  CacheFormat cache_format = CacheFormat::kF32;  // rows of the latent cache round as it stores them
   // False: FP8 linears take the float input as it is, so that only the weights are quantised. Then
   // the forms of attention agree, and so does every other implementation, to float rounding.
   bool quantise_activations = true;
