@@ -110,6 +110,7 @@ std::vector<ModuleLayout> table() {
       entry<MlaDecodePush>("mla_decode_combine"),
       entry<MoeGatePush>("moe_gate"),
       entry<MoeGatePush>("moe_gate_lanes", {kMoeGateSpecTopK}),
+      entry<MoeGatePush>("moe_gate_sorted", {kMoeGateSpecTopK, kMoeGateSpecKept}),
       entry<MoePermutePush>("moe_permute"),
       entry<MoeTilesPush>("moe_tiles"),
       entry<MoeCombinePush>("moe_combine"),
