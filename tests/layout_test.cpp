@@ -112,6 +112,7 @@ std::vector<ModuleLayout> table() {
       entry<MoeGatePush>("moe_gate_lanes", {kMoeGateSpecTopK}),
       entry<MoeGatePush>("moe_gate_sorted", {kMoeGateSpecTopK, kMoeGateSpecKept}),
       entry<MoePermutePush>("moe_permute"),
+      entry<MoePermutePush>("moe_permute_vectors"),
       entry<MoeTilesPush>("moe_tiles"),
       entry<MoeCombinePush>("moe_combine"),
       entry<MoeCombinePush>("moe_combine_vectors"),
