@@ -108,16 +108,19 @@ void turn(uint64_t rows[LANES], uint64_t bias_row, uint cursor, inout uint64_t l
     transpose(x, c, gl_SubgroupInvocationID ^ zero);
   }
   [[unroll]] for (uint half_ = 0; half_ < TURN; half_ += LIST) {
-    uint64_t v[LIST];
-    [[unroll]] for (uint i = 0; i < LIST; i++) {
-      uint e = half_ + i;
-      float b = uintBitsToFloat(subgroupBroadcast(bias[e / LANES], e % LANES));
-      uint key = key_of(x[e], score_of(x[e]), b);
-      // The index counts from the invocation's own number: a vector, which packs in two permutations.
-      v[i] = uint64_t(~(cursor + e)) | uint64_t(key) << 32;
+    // Always so. A branch ends a basic block, which the compiler would fill with scores and spill them.
+    if (pc.tokens > 0) {
+      uint64_t v[LIST];
+      [[unroll]] for (uint i = 0; i < LIST; i++) {
+        uint e = half_ + i;
+        float b = uintBitsToFloat(subgroupBroadcast(bias[e / LANES], e % LANES));
+        uint key = key_of(x[e], score_of(x[e]), b);
+        // The index counts from the invocation's own number: a vector, which packs in two permutations.
+        v[i] = uint64_t(~(cursor + e)) | uint64_t(key) << 32;
+      }
+      sort(v);
+      merge(list, v);
     }
-    sort(v);
-    merge(list, v);
   }
 }
 
