@@ -18,7 +18,10 @@ MoeGateShape MoeGateShape::packed(uint32_t tokens, uint32_t experts, uint32_t to
 }
 
 std::string MoeGateConfig::to_string() const {
-  if (lanes_top_k) return fmt::format("moe_gate: {} tokens per workgroup", workgroup_size);
+  if (lanes_top_k) {
+    return fmt::format("moe_gate: {} tokens per workgroup{}", workgroup_size,
+                       sorted_groups ? ", sorted" : "");
+  }
   return fmt::format("moe_gate: one token per workgroup of {}", workgroup_size);
 }
 
@@ -69,11 +72,31 @@ Status moe_gate_check(const MoeGateShape& s, const Caps& caps) {
   return {};
 }
 
+namespace {
+
+// One group is all groups: nothing to leave out.
+bool leaves_groups_out(const MoeGateShape& s) {
+  return s.method != GateMethod::kGreedy && s.topk_group < s.n_group;
+}
+
+// MoeGateConfig::sorted_groups that the shape needs, or 0 where moe_gate_sorted does not fit it.
+uint32_t sorted_groups_of(const MoeGateShape& s) {
+  const uint32_t kept = leaves_groups_out(s) ? s.topk_group : 1;
+  const uint32_t size = leaves_groups_out(s) ? s.experts / s.n_group : s.experts;
+  const bool fits = s.scoring == GateScoring::kSigmoid && s.top_k <= layout::kMoeGateSortedTopK &&
+                    kept <= layout::kMoeGateSortedKept && size &&
+                    size % layout::kMoeGateSortedExperts == 0;
+  return fits ? kept : 0;
+}
+
+}  // namespace
+
 MoeGateConfig moe_gate_choose(const MoeGateShape& shape, const Caps& caps) {
   MoeGateConfig config;
   config.workgroup_size = column_workgroup_size(caps);
   // Sorting by insertion: moe_gate.md. Decided by what never differs between batches.
   if (caps.scalar_uniforms && shape.top_k <= 16) config.lanes_top_k = shape.top_k;
+  if (config.lanes_top_k && row_vectors(caps)) config.sorted_groups = sorted_groups_of(shape);
   return config;
 }
 
@@ -81,6 +104,14 @@ MoeGate::MoeGate(const Device& device, const vk::Pipeline* pipeline, MoeGateConf
     : device_(&device), pipeline_(pipeline), config_(config) {}
 
 Result<MoeGate> MoeGate::create(Device& device, const MoeGateConfig& config) {
+  if (config.lanes_top_k && config.sorted_groups) {
+    HADAL_ASSIGN(const vk::Pipeline* sorted,
+                 vk::Pipeline::get(device, "moe_gate_sorted", config.workgroup_size,
+                                   {{layout::kMoeGateSpecTopK, config.lanes_top_k},
+                                    {layout::kMoeGateSpecKept, config.sorted_groups}},
+                                   sizeof(layout::MoeGatePush)));
+    return MoeGate(device, sorted, config);
+  }
   if (config.lanes_top_k) {
     HADAL_ASSIGN(const vk::Pipeline* lanes,
                  vk::Pipeline::get(device, "moe_gate_lanes", config.workgroup_size,
@@ -101,9 +132,11 @@ Status MoeGate::record(Recorder& recorder, const MoeGateShape& shape,
   if (config_.lanes_top_k && config_.lanes_top_k != shape.top_k) {
     return {Errc::kInvalidArgument, "moe_gate: top_k must be the configuration's"};
   }
+  if (config_.lanes_top_k && config_.sorted_groups &&
+      config_.sorted_groups != sorted_groups_of(shape)) {
+    return {Errc::kInvalidArgument, "moe_gate: the groups must be the configuration's"};
+  }
   const bool has_bias = shape.method == GateMethod::kNoauxTc;
-  // One group is all groups: nothing to leave out.
-  const bool has_groups = shape.method != GateMethod::kGreedy && shape.topk_group < shape.n_group;
 
   layout::MoeGatePush push{};
   push.logits = args.logits, push.bias = args.bias;
@@ -115,7 +148,7 @@ Status MoeGate::record(Recorder& recorder, const MoeGateShape& shape,
   push.tokens = shape.tokens;
   if (shape.scoring == GateScoring::kSoftmax) push.flags |= layout::kMoeGateFlagSoftmax;
   if (has_bias) push.flags |= layout::kMoeGateFlagBias | layout::kMoeGateFlagGroupTop2;
-  if (has_groups) push.flags |= layout::kMoeGateFlagGroups;
+  if (leaves_groups_out(shape)) push.flags |= layout::kMoeGateFlagGroups;
   if (shape.norm) push.flags |= layout::kMoeGateFlagNorm;
 
   const DeviceRange reads[] = {

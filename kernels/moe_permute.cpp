@@ -22,7 +22,8 @@ MoePermuteShape MoePermuteShape::packed(uint32_t tokens, uint32_t experts, uint3
 }
 
 std::string MoePermuteConfig::to_string() const {
-  return fmt::format("moe_permute: one workgroup of {}", workgroup_size);
+  return fmt::format("moe_permute: one workgroup of {}{}", workgroup_size,
+                     vectors ? ", vectors" : "");
 }
 
 uint32_t moe_permute_max_tiles(const MoePermuteShape& s) {
@@ -70,6 +71,7 @@ Status moe_permute_check(const MoePermuteShape& s, const Caps& caps) {
 
 MoePermuteConfig moe_permute_choose(const MoePermuteShape&, const Caps& caps) {
   MoePermuteConfig config;
+  config.vectors = row_vectors(caps);
   // Every step compares each entry with the step's others: a CPU driver takes one subgroup, which
   // also needs no switching at barriers; a GPU enough to hide latency.
   const uint32_t wanted = caps.is_cpu ? caps.subgroup_size : 256;
@@ -84,8 +86,8 @@ MoePermute::MoePermute(const Device& device, const vk::Pipeline* pipeline)
 
 Result<MoePermute> MoePermute::create(Device& device, const MoePermuteConfig& config) {
   HADAL_ASSIGN(const vk::Pipeline* pipeline,
-               vk::Pipeline::get(device, "moe_permute", config.workgroup_size, {},
-                                 sizeof(layout::MoePermutePush)));
+               vk::Pipeline::get(device, config.vectors ? "moe_permute_vectors" : "moe_permute",
+                                 config.workgroup_size, {}, sizeof(layout::MoePermutePush)));
   return MoePermute(device, pipeline);
 }
 

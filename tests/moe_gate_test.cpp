@@ -136,7 +136,8 @@ TEST_F(MoeGateGpu, MatchesTheReferenceInEveryMethodAndScoring) {
   };
   uint32_t seed = 1, swapped = 0, rows = 0;
   for (Size z : {Size{3, 256, 8, 8, 4}, Size{1, 7, 3, 1, 1}, Size{5, 33, 6, 3, 2},
-                 Size{2, 384, 8, 1, 1}, Size{2, 1024, 32, 64, 5}, Size{17, 20, 20, 5, 5}}) {
+                 Size{2, 384, 8, 1, 1}, Size{2, 1024, 32, 64, 5}, Size{17, 20, 20, 5, 5},
+                 Size{19, 64, 5, 4, 2}, Size{33, 48, 8, 3, 1}}) {
     for (GateScoring scoring : {GateScoring::kSigmoid, GateScoring::kSoftmax}) {
       for (GateMethod method :
            {GateMethod::kNoauxTc, GateMethod::kGroupLimitedGreedy, GateMethod::kGreedy}) {
@@ -241,6 +242,27 @@ TEST_F(MoeGateGpu, ATokenHasTheSameBitsInEveryBatchAndChoiceInEveryWorkgroup) {
   const Routing wide = run(s, logits, bias, 64);
   EXPECT_EQ(wide.indices, all.indices);
   EXPECT_EQ(wide.weights, all.weights);  // sigmoid and a sum in slot order: no reduction of floats
+}
+
+// Few values, so that experts and groups tie at every place, NaN and infinities among them: every
+// form of the kernel decides alike.
+TEST_F(MoeGateGpu, EveryFormChoosesTheSameAmongTies) {
+  const float values[] = {-INFINITY, -60.0f, -1.0f, -0.0f, 0.0f, 1.0f, INFINITY, NAN};
+  for (uint32_t topk_group : {1u, 3u, 4u, 8u}) {
+    for (GateMethod method :
+         {GateMethod::kNoauxTc, GateMethod::kGroupLimitedGreedy, GateMethod::kGreedy}) {
+      MoeGateShape s = v3_shape(37);
+      s.topk_group = topk_group, s.method = method;
+      Random random(topk_group);
+      std::vector<float> logits, bias;
+      for (float u : random.uniforms(37 * 256, 0.0f, 7.999f)) logits.push_back(values[int(u)]);
+      for (float u : random.uniforms(256, 0.0f, 3.999f)) bias.push_back(float(int(u)) - 1.5f);
+      bias[3] = -INFINITY, bias[70] = INFINITY, bias[71] = NAN;
+      const Routing chosen = run(s, logits, bias), general = run(s, logits, bias, 64);
+      EXPECT_EQ(chosen.indices, general.indices) << topk_group << " method " << int(method);
+      EXPECT_EQ(chosen.weights, general.weights) << topk_group << " method " << int(method);
+    }
+  }
 }
 
 TEST_F(MoeGateGpu, EmptyProblemsAreDefined) {

@@ -34,7 +34,7 @@ Plan run_plan(const MoePermuteShape& shape, const std::vector<uint32_t>& indices
   GuardedBuffer& tiles = gpu.output(uint64_t{moe_permute_max_tiles(shape)} * 16);
   GuardedBuffer& commands = gpu.output(uint64_t{shape.command_count} * 12);
   MoePermuteConfig config = moe_permute_choose(shape, device()->caps());
-  if (workgroup_size) config.workgroup_size = workgroup_size;
+  if (workgroup_size) config.workgroup_size = workgroup_size, config.vectors = false;
   Result<MoePermute> kernel = MoePermute::create(*device(), config);
   EXPECT_TRUE(kernel.ok()) << kernel.status().message();
   gpu.run([&](Recorder& recorder) {
@@ -91,11 +91,12 @@ class MoePermuteGpu : public GpuTest {};
 
 TEST_F(MoePermuteGpu, PlansExactlyOnRaggedSizes) {
   uint32_t seed = 1;
-  for (auto s :
-       {MoePermuteShape::packed(1, 256, 8, 16), MoePermuteShape::packed(3, 7, 2, 1),
-        MoePermuteShape::packed(13, 17, 5, 3), MoePermuteShape::packed(129, 64, 8, 16),
-        MoePermuteShape::packed(257, 5, 4, 8), MoePermuteShape::packed(2, 1024, 32, 4),
-        MoePermuteShape::packed(11, 1, 3, 16), MoePermuteShape::packed(4096, 384, 8, 16)}) {
+  for (auto s : {MoePermuteShape::packed(1, 256, 8, 16), MoePermuteShape::packed(3, 7, 2, 1),
+                 MoePermuteShape::packed(13, 17, 5, 3), MoePermuteShape::packed(129, 64, 8, 16),
+                 MoePermuteShape::packed(257, 5, 4, 8), MoePermuteShape::packed(2, 1024, 32, 4),
+                 MoePermuteShape::packed(11, 1, 3, 16), MoePermuteShape::packed(4096, 384, 8, 16),
+                 MoePermuteShape::packed(1001, 60, 7, 24), MoePermuteShape::packed(131, 33, 3, 1),
+                 MoePermuteShape::packed(8192, 7, 8, 5)}) {
     expect_plan(with_commands(s), random_indices(seed++, s));
   }
 }

@@ -11,7 +11,13 @@ HADAL_CONST(kMoeGateMaxExperts, 1024);
 HADAL_CONST(kMoeGateMaxGroups, 64);
 HADAL_CONST(kMoeGateMaxTopK, 32);
 
-HADAL_CONST(kMoeGateSpecTopK, 10);  // moe_gate_lanes: top_k
+HADAL_CONST(kMoeGateSpecTopK, 10);  // moe_gate_lanes, moe_gate_sorted: top_k
+HADAL_CONST(kMoeGateSpecKept, 11);  // moe_gate_sorted: groups that stay, 1 without groups
+
+// moe_gate_sorted: the most it keeps, and what an expert count or a group's size is a multiple of.
+HADAL_CONST(kMoeGateSortedTopK, 8);
+HADAL_CONST(kMoeGateSortedKept, 4);
+HADAL_CONST(kMoeGateSortedExperts, 16);
 
 HADAL_CONST(kMoeGateFlagSoftmax, 1);    // scores are softmax(logits), else sigmoid
 HADAL_CONST(kMoeGateFlagBias, 2);       // selection adds the bias
@@ -31,7 +37,7 @@ struct MoeGatePush {
   uint logits_stride;  // elements
   uint flags;
   float scaling;
-  uint tokens;  // moe_gate_lanes: rows
+  uint tokens;  // moe_gate_lanes, moe_gate_sorted: rows
 };
 HADAL_CHECK_SIZE(MoeGatePush, 64);
 

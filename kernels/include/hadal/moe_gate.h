@@ -69,6 +69,9 @@ struct MoeGateConfig {
   uint32_t workgroup_size = 0;  // invocations per token, or tokens with lanes_top_k
   // Not 0: one invocation per token (CPU drivers), with this top_k.
   uint32_t lanes_top_k = 0;
+  // Not 0, with lanes_top_k: selection by sorting networks, with so many groups kept (1: no
+  // groups).
+  uint32_t sorted_groups = 0;
   [[nodiscard]] std::string to_string() const;
 };
 

@@ -64,6 +64,7 @@ struct MoePermuteArgs {
 
 struct MoePermuteConfig {
   uint32_t workgroup_size = 0;
+  bool vectors = false;  // the form for CPU drivers with Caps::scalar_uniforms, one subgroup
   [[nodiscard]] std::string to_string() const;
 };
 
