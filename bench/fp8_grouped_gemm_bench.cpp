@@ -1,8 +1,15 @@
 // Speed of fp8_grouped_gemm: expert GEMMs of DeepSeek-V3 (2048 x 7168 for gate or up, 4096 x 7168
 // for both). FLOP = 2*rows*n*k; bytes = a and d once, the weights of the experts that have rows
-// once.
+// once. form=masked is the same routing in a tensor [experts, m_max, k] with counts on the device;
+// form=dense the same rows by one fp8_gemm per expert, and how fast the grouped ones are beside it.
 #include "hadal/fp8_grouped_gemm.h"
 
+#include <fmt/format.h>
+
+#include <map>
+
+#include "hadal/fp8_gemm.h"
+#include "hadal/moe_tiles.h"
 #include "hadal/reference/fp8_gemm.h"
 #include "support/bench.h"
 #include "support/gemm_path.h"
@@ -28,14 +35,55 @@ Weights make_weights(Bench& bench, uint32_t experts, uint32_t n, uint32_t k) {
   return w;
 }
 
-// A sample of rows and columns, always the first and the last ones.
-Check check_sample(Bench& bench, const Fp8GroupedGemmConfig& config, const Fp8GroupedGemmShape& s,
-                   const std::vector<uint32_t>& ends, const Buffer& a, const Buffer& a_scale,
-                   const Weights& w, const Buffer& d) {
-  Check check;
-  for (uint32_t row : sample_of(s.rows, 8)) {
-    uint32_t expert = 0;
-    while (row >= ends[expert]) ++expert;
+// Operands of one routing. The rows of an expert begin at begin[e]: packed, or m_max apart.
+struct Problem {
+  Fp8GroupedGemmShape shape;
+  std::vector<uint32_t> lengths, begin;
+  double rows = 0, used = 0;
+  Buffer a, a_scale, d;
+
+  Problem(Bench& bench, const Shape& wanted, bool masked)
+      : lengths(rows_per_expert(wanted.word("routing"), wanted["experts"], wanted["used"],
+                                wanted["tokens"], wanted["top_k"])) {
+    const uint32_t m_max = *std::max_element(lengths.begin(), lengths.end());
+    uint32_t end = 0;
+    for (uint32_t length : lengths) {
+      begin.push_back(masked ? uint32_t(begin.size()) * m_max : end);
+      end = begin.back() + (masked ? m_max : length);
+      rows += length, used += length > 0;
+    }
+    shape = Fp8GroupedGemmShape::packed(end, wanted["experts"], wanted["n"], wanted["k"]);
+    shape.a_stride = shape.b_stride = fp8_row_stride(shape.k);
+    shape.expected_rows = masked ? uint32_t(rows) : 0;
+    require(fp8_grouped_gemm_check(shape, bench.caps()));
+    a = bench.e4m3(uint64_t{shape.rows} * shape.a_stride);
+    a_scale = bench.floats(uint64_t{shape.rows} * shape.a_scale_stride, 0.5f, 1.0f);
+    d = bench.buffer(uint64_t{shape.rows} * shape.d_stride * 4);
+  }
+  [[nodiscard]] Work work(const std::string& config) const {
+    const double n = shape.n, k = shape.k;
+    return {path_of(config), 2.0 * rows * n * k, rows * k + used * n * k + 4.0 * rows * n};
+  }
+  // A sample of rows and columns, always the first and the last ones.
+  template <class Config>
+  Check check(Bench& bench, const Config& config, const Weights& w) const {
+    std::vector<std::pair<uint32_t, uint32_t>> all;  // expert, row
+    for (uint32_t e = 0; e < shape.experts; ++e) {
+      for (uint32_t i = 0; i < lengths[e]; ++i) all.emplace_back(e, begin[e] + i);
+    }
+    Check check;
+    for (uint32_t at : sample_of(uint32_t(all.size()), 8)) {
+      const auto [expert, row] = all[at];
+      check_row(bench, config, w, expert, row, check);
+    }
+    return check;
+  }
+
+ private:
+  template <class Config>
+  void check_row(Bench& bench, const Config& config, const Weights& w, uint32_t expert,
+                 uint32_t row, Check& check) const {
+    const Fp8GroupedGemmShape& s = shape;
     const auto a8 = bench.read<uint8_t>(a, uint64_t{row} * s.a_stride, s.a_stride);
     const auto sa = bench.read<float>(a_scale, uint64_t{row} * s.a_scale_stride, s.a_scale_stride);
     const auto d_row = bench.read<float>(d, uint64_t{row} * s.d_stride, s.n);
@@ -50,36 +98,94 @@ Check check_sample(Bench& bench, const Fp8GroupedGemmConfig& config, const Fp8Gr
       check.add(d_row[column], r.value[0], path_bound(config, s.k, r.value[0], r.magnitude[0]));
     }
   }
-  return check;
-}
+};
 
-void run_case(Bench& bench, const Weights& w, const Shape& shape) {
-  const std::vector<uint32_t> lengths = rows_per_expert(
-      shape.word("routing"), shape["experts"], shape["used"], shape["tokens"], shape["top_k"]);
-  const std::vector<uint32_t> ends = test::segment_ends(lengths);
-  auto s = Fp8GroupedGemmShape::packed(ends.back(), shape["experts"], shape["n"], shape["k"]);
-  s.a_stride = s.b_stride = fp8_row_stride(s.k);
-  require(fp8_grouped_gemm_check(s, bench.caps()));
+// One indirect dispatch over a list that was made before, or, in the masked form, by moe_tiles in
+// the same command buffer.
+Timing run_grouped(Bench& bench, const Weights& w, const Shape& shape, bool masked) {
+  const Problem p(bench, shape, masked);
   const Fp8GroupedGemmConfig config =
-      fp8_grouped_gemm_choose(s, bench.caps(), policy_of(bench.options().policy));
-  const auto used = double(lengths.size() - std::count(lengths.begin(), lengths.end(), 0u));
+      fp8_grouped_gemm_choose(p.shape, bench.caps(), policy_of(bench.options().policy));
+  MoeTilesShape plan_shape = MoeTilesShape::masked_groups(
+      p.shape.experts, masked ? p.shape.rows / p.shape.experts : 0, config.tile_m);
+  plan_shape.command_count = 1, plan_shape.groups_x[0] = config.column_groups(p.shape.n);
+  require(moe_tiles_check(plan_shape, bench.caps()));
+  const MoeTiles plan =
+      require(MoeTiles::create(bench.device(), moe_tiles_choose(plan_shape, bench.caps())));
+  const Buffer counts = bench.upload(p.lengths);
   const test::MoeTileList list =
-      test::make_moe_tiles(ends, config.tile_m, config.column_groups(s.n));
-  const Buffer tiles = bench.upload(list.tiles);
+      test::make_moe_tiles(test::segment_ends(p.lengths), config.tile_m, plan_shape.groups_x[0]);
+  const Buffer tiles =
+      masked ? bench.buffer(uint64_t{moe_tiles_max_tiles(plan_shape)} * sizeof(MoeTile))
+             : bench.upload(list.tiles);
   const Buffer indirect = bench.upload(std::vector(list.indirect.begin(), list.indirect.end()));
-  const Buffer a = bench.e4m3(uint64_t{s.rows} * s.a_stride);
-  const Buffer a_scale = bench.floats(uint64_t{s.rows} * s.a_scale_stride, 0.5f, 1.0f);
-  const Buffer d = bench.buffer(uint64_t{s.rows} * s.d_stride * 4);
   const Fp8GroupedGemm kernel = require(Fp8GroupedGemm::create(bench.device(), config));
   Fp8GroupedGemmArgs args;
-  args.a = a.address(), args.a_scale = a_scale.address(), args.d = d.address();
+  args.a = p.a.address(), args.a_scale = p.a_scale.address(), args.d = p.d.address();
   args.expert_table = w.table.address(), args.tiles = tiles.address();
   args.indirect_buffer = &indirect;
-  bench.time(
-      {path_of(config.to_string()), 2.0 * s.rows * s.n * s.k,
-       double(s.rows) * s.k + used * s.n * s.k + 4.0 * s.rows * s.n},
-      [&](Recorder& recorder) { return kernel.record(recorder, s, args); },
-      [&] { return check_sample(bench, config, s, ends, a, a_scale, w, d); });
+  const auto record = [&](Recorder& recorder) {
+    if (masked) {
+      const Status planned = plan.record(recorder, plan_shape,
+                                         {counts.address(), tiles.address(), indirect.address()});
+      if (!planned.ok()) return planned;
+      recorder.barrier();
+    }
+    return kernel.record(recorder, p.shape, args);
+  };
+  return bench.time(p.work(config.to_string()), record, [&] { return p.check(bench, config, w); });
+}
+
+// One fp8_gemm per expert that has rows, all in one command buffer.
+Timing run_dense(Bench& bench, const Weights& w, const Shape& shape) {
+  const Problem p(bench, shape, false);
+  const uint64_t b_bytes = uint64_t{p.shape.n} * p.shape.b_stride;
+  const uint64_t scales = uint64_t{ceil_div(p.shape.n, 128)} * p.shape.b_scale_stride;
+  const auto shape_of = [&](uint32_t rows) {
+    Fp8GemmShape s = Fp8GemmShape::packed(rows, p.shape.n, p.shape.k);
+    s.a_stride = p.shape.a_stride, s.b_stride = p.shape.b_stride;
+    return s;
+  };
+  std::map<uint32_t, Fp8Gemm> kernels;  // by rows
+  std::map<uint32_t, Fp8GemmConfig> configs;
+  for (uint32_t rows : p.lengths) {
+    if (rows == 0 || kernels.contains(rows)) continue;
+    configs[rows] =
+        fp8_gemm_choose(shape_of(rows), bench.caps(), policy_of(bench.options().policy));
+    kernels.emplace(rows, require(Fp8Gemm::create(bench.device(), configs[rows])));
+  }
+  const auto record = [&](Recorder& recorder) {
+    for (uint32_t e = 0; e < p.shape.experts; ++e) {
+      if (p.lengths[e] == 0) continue;
+      const uint64_t row = p.begin[e];
+      const Fp8GemmArgs args{p.a.address() + row * p.shape.a_stride,
+                             p.a_scale.address() + row * p.shape.a_scale_stride * 4,
+                             w.b.address() + e * b_bytes, w.b_scale.address() + e * scales * 4,
+                             p.d.address() + row * p.shape.d_stride * 4};
+      const Status status = kernels.at(p.lengths[e]).record(recorder, shape_of(p.lengths[e]), args);
+      if (!status.ok()) return status;
+    }
+    return Status();
+  };
+  const Fp8GemmConfig& most = configs.rbegin()->second;
+  return bench.time(p.work(most.to_string()), record, [&] { return p.check(bench, most, w); });
+}
+
+// `grouped_ns`: of the contiguous form that ran last, and which it was.
+void run_case(Bench& bench, const Weights& w, const Shape& shape,
+              std::pair<std::vector<uint32_t>, double>& grouped_ns) {
+  const std::string form = shape.has("form") ? shape.word("form") : "contiguous";
+  const std::vector<uint32_t> lengths = rows_per_expert(
+      shape.word("routing"), shape["experts"], shape["used"], shape["tokens"], shape["top_k"]);
+  if (form != "dense") {
+    const Timing timing = run_grouped(bench, w, shape, form == "masked");
+    if (form != "masked") grouped_ns = {lengths, timing.median_ns};
+    return;
+  }
+  const Timing dense = run_dense(bench, w, shape);
+  if (lengths != grouped_ns.first || grouped_ns.second == 0) return;
+  fmt::print("  grouped: {:.3f} of the rate of one fp8_gemm per expert with the same rows\n",
+             dense.median_ns / grouped_ns.second);
 }
 
 }  // namespace
@@ -106,14 +212,25 @@ int main(int argc, char** argv) {
     add(8, 1, 2048, 128, 1, "even");
     add(32, 32, 4096, 128, 8, "even");
     add(32, 32, 4096, 128, 8, "random");
+    for (const char* form : {"masked", "dense"}) {
+      bench.add({{"experts", 32},
+                 {"used", 32},
+                 {"n", 4096},
+                 {"k", 7168},
+                 {"tokens", 128},
+                 {"top_k", 8},
+                 {"routing", "random"},
+                 {"form", form}});
+    }
   }
   // Experts of one size are made once.
   bench::Weights weights;
   std::vector<uint32_t> made;
+  std::pair<std::vector<uint32_t>, double> grouped_ns;
   return bench.run([&](const bench::Shape& s) {
     const std::vector<uint32_t> wanted = {s["experts"], s["n"], s["k"]};
     if (made != wanted) weights = bench::make_weights(bench, wanted[0], wanted[1], wanted[2]);
     made = wanted;
-    bench::run_case(bench, weights, s);
+    bench::run_case(bench, weights, s, grouped_ns);
   });
 }

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <optional>
 
 #include "hadal/device.h"
@@ -233,9 +234,20 @@ void for_each_shared_tile(uint32_t rows, const Caps& caps, GemmRejection& why, U
 struct ScalarTile {
   uint32_t tile_m, columns, step_k, row_group;  // columns of an invocation
 };
-constexpr ScalarTile kScalarTiles[] = {{1, 1, 64, 1}, {1, 2, 32, 1}, {4, 1, 32, 4},  {4, 2, 16, 4},
-                                       {8, 1, 32, 8}, {8, 2, 8, 4},  {16, 1, 32, 8}, {16, 2, 8, 4},
-                                       {32, 3, 8, 4}, {32, 2, 8, 4}, {32, 1, 8, 8}};
+constexpr ScalarTile kScalarTiles[] = {
+    {1, 1, 64, 1},  {1, 2, 32, 1}, {4, 1, 32, 4},  {4, 2, 16, 4},  {8, 1, 32, 8}, {8, 2, 8, 4},
+    {16, 1, 32, 8}, {16, 2, 8, 4}, {40, 2, 16, 4}, {32, 2, 16, 4}, {32, 3, 8, 4}, {32, 1, 8, 8}};
+// More rows than the tallest tile has are cut into tiles of this.
+constexpr uint32_t kManyRowsTile = 32;
+
+// The rows that a tile should hold for segments of `mean` rows: where the tallest may do, those of
+// a segment a deviation above the mean, because a row beyond the tile costs a second one and absent
+// rows cost little.
+uint32_t rows_of_a_tile(uint32_t mean) {
+  constexpr uint32_t kTallest = 40;
+  if (mean <= kTallest / 2 || mean > kTallest) return mean;
+  return std::min(mean + uint32_t(std::lround(std::sqrt(double(mean)))), kTallest);
+}
 
 template <class Use>
 void for_each_scalar_tile(uint32_t rows, uint32_t n, const Caps& caps, GemmRejection& why,
@@ -246,7 +258,8 @@ void for_each_scalar_tile(uint32_t rows, uint32_t n, const Caps& caps, GemmRejec
   }
   uint32_t narrowest = ~0u;
   for (const ScalarTile& scalar : kScalarTiles) {
-    if (scalar.tile_m < rows && scalar.tile_m < 32) continue;
+    if (scalar.tile_m < rows && scalar.tile_m != kManyRowsTile) continue;
+    if (scalar.tile_m > kManyRowsTile && rows <= kManyRowsTile) continue;
     GemmTile t;
     t.tile_m = scalar.tile_m, t.tile_n = scalar.columns * caps.subgroup_size;
     t.block_k = scalar.step_k, t.part_m = scalar.row_group, t.part_n = scalar.columns;
@@ -272,7 +285,8 @@ void for_each_tile(Fp8Kernel kernel, GemmPath path, uint32_t rows, uint32_t n, c
   } else if (path == GemmPath::kShared) {
     for_each_shared_tile(rows, caps, why, use);
   } else if (path == GemmPath::kScalar) {
-    for_each_scalar_tile(rows, n, caps, why, use);
+    const bool grouped = kernel == Fp8Kernel::kGrouped;
+    for_each_scalar_tile(grouped ? rows_of_a_tile(rows) : rows, n, caps, why, use);
   }
 }
 

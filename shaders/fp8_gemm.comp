@@ -61,7 +61,7 @@ void main() {
   }
   float acc[TILE_M][TILE_N];
   fp8_gemm_tile(a_row, a_scale_row, pc.b, pc.b_scale, n0, pc.n, pc.k, pc.b_stride,
-                pc.b_scale_stride, pc.e4m3_table, acc);
+                pc.b_scale_stride, pc.e4m3_table, pc.m - m0, acc);
   [[unroll]] for (uint j = 0; j < TILE_N; j++) {
     uint col = n0 + j * gl_WorkGroupSize.x + gl_LocalInvocationID.x;
     if (col >= wanted && col < pc.n) {

@@ -283,7 +283,7 @@ TEST_F(Fp8GemmScalarGpu, EveryTileHasThePortablePathsBits) {
       ASSERT_EQ(portable.path, GemmPath::kPortable);
       const std::vector<float> expected = run(p, shape, portable, d);
       uint32_t tiles = 0;
-      for (uint32_t rows : {1u, 4u, 8u, 16u, 32u}) {
+      for (uint32_t rows : {1u, 4u, 8u, 16u, 32u, 40u}) {
         Fp8GemmShape few = shape;
         few.m = rows;  // which tiles are listed depends on the rows
         for (const Fp8GemmConfig& config : fp8_gemm_candidates(few, device()->caps())) {

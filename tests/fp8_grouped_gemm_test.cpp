@@ -216,13 +216,13 @@ std::vector<float> dense_rows(const Problem& p, uint32_t expert, uint32_t begin,
 
 // House rule 8: a row has the bits of fp8_gemm with its expert's weight, in every tile.
 TEST_F(Fp8GroupedGemmGpu, ARowHasTheBitsOfFp8GemmInEveryTile) {
-  const Problem p({3, 0, 21, 1, 8}, 67, 391, 50);
+  const Problem p({3, 0, 21, 1, 8, 45}, 67, 391, 50);
   std::vector<float> expected;
   for (uint32_t e = 0, begin = 0; e < p.shape.experts; begin = p.ends[e++]) {
     if (begin == p.ends[e]) continue;
     for (float v : dense_rows(p, e, begin, p.ends[e])) expected.push_back(v);
   }
-  for (uint32_t rows : {1u, 3u, 8u, 32u}) {
+  for (uint32_t rows : {1u, 3u, 8u, 24u, 32u}) {
     const auto config = config_of(Fp8GroupedGemmShape::packed(rows, 1, 67, 391));
     EXPECT_EQ(run(p, p.shape, config), expected) << "tile_m " << config.tile_m;
   }

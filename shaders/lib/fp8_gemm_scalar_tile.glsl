@@ -6,11 +6,35 @@
 #include "fp8_gemm_block.glsl"
 #include "scalar_loads.glsl"
 
+const uint STEP_WORDS = STEP_K / 8;
+
+// t += a * bv of a step's channels. A group without rows is skipped: one branch and the moves where the
+// paths meet again. The branches also keep LLVM from mixing the groups' broadcasts, which spills; a
+// tile of one group is faster without.
+void fp8_gemm_products(uint64_t a_row[TILE_M], uint rows, uint64_t at[STEP_WORDS], uint64_t table,
+                       float bv[STEP_K][TILE_N], inout float t[TILE_M][TILE_N]) {
+  [[unroll]] for (uint g = 0; g < TILE_M / ROW_GROUP; g++) {
+    if (TILE_M == ROW_GROUP || g * ROW_GROUP < rows) {
+      [[unroll]] for (uint q = 0; q < STEP_K; q++) {
+        [[unroll]] for (uint r = 0; r < ROW_GROUP; r++) {
+          // 64-bit offsets, so that constants become displacements.
+          uint64_t code = uint64_t(U8In(a_row[g * ROW_GROUP + r] + at[q / 8] + uint64_t(q % 8)).v);
+          float av = FloatIn(table + code * uint64_t(4)).v;
+          [[unroll]] for (uint j = 0; j < TILE_N; j++) {
+            t[g * ROW_GROUP + r][j] = mac(av, bv[q][j], t[g * ROW_GROUP + r][j]);
+          }
+        }
+      }
+    }
+  }
+}
+
 // first_column: of the tile, as tile_first_column gave it. table: e4m3 code -> float of its value times
-// 2^-8 (0 for NaN codes, which only padding holds).
+// 2^-8 (0 for NaN codes, which only padding holds). rows: that there are; the sums of others are undefined.
 void fp8_gemm_tile(uint64_t a_row[TILE_M], uint64_t a_scale_row[TILE_M], uint64_t b,
                    uint64_t b_scale, uint first_column, uint n, uint k, uint b_stride,
-                   uint b_scale_stride, uint64_t table, out float acc[TILE_M][TILE_N]) {
+                   uint b_scale_stride, uint64_t table, uint rows,
+                   out float acc[TILE_M][TILE_N]) {
   uint64_t stride = b_stride;
   uint64_t b_first[TILE_N], b_scale_row[TILE_N];
   [[unroll]] for (uint j = 0; j < TILE_N; j++) {
@@ -37,9 +61,9 @@ void fp8_gemm_tile(uint64_t a_row[TILE_M], uint64_t a_scale_row[TILE_M], uint64_
     uint step;
     [[dont_unroll]] do {
       step = subgroupBroadcast(counter, 0);
-      uint64_t at[STEP_K / 8];
+      uint64_t at[STEP_WORDS];
       float bv[STEP_K][TILE_N];
-      [[unroll]] for (uint w = 0; w < STEP_K / 8; w++) {
+      [[unroll]] for (uint w = 0; w < STEP_WORDS; w++) {
         // Behind k the last word is read again, and its products are zero.
         uint begin = step + w * 8;
         uint valid = begin < k ? min(k - begin, 8) : 0;
@@ -56,18 +80,7 @@ void fp8_gemm_tile(uint64_t a_row[TILE_M], uint64_t a_scale_row[TILE_M], uint64_
         }
       }
       counter += STEP_K;
-      [[unroll]] for (uint g = 0; g < TILE_M / ROW_GROUP; g++) {
-        [[unroll]] for (uint q = 0; q < STEP_K; q++) {
-          [[unroll]] for (uint r = 0; r < ROW_GROUP; r++) {
-            // 64-bit offsets, so that constants become displacements.
-            uint64_t code = uint64_t(U8In(a_row[g * ROW_GROUP + r] + at[q / 8] + uint64_t(q % 8)).v);
-            float av = FloatIn(table + code * uint64_t(4)).v;
-            [[unroll]] for (uint j = 0; j < TILE_N; j++) {
-              t[g * ROW_GROUP + r][j] = mac(av, bv[q][j], t[g * ROW_GROUP + r][j]);
-            }
-          }
-        }
-      }
+      fp8_gemm_products(a_row, rows, at, table, bv, t);
     } while (step + STEP_K < end);
     add_scaled_block(t, a_scale_row, b_scale_row, kb, acc);
   }

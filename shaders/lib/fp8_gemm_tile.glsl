@@ -1,6 +1,6 @@
 // The inner product of fp8_gemm and fp8_grouped_gemm: one TILE_M x TILE_N tile per invocation.
 // Needs TILE_M and TILE_N, and lib/fp8_scale.glsl, before the include. lib/fp8_gemm_scalar_tile.glsl has the
-// same interface; `table` is that one's.
+// same interface; `table` and `rows` are that one's.
 
 #include "fp8_gemm_block.glsl"
 
@@ -48,7 +48,8 @@ void fp8_gemm_step(uint64_t a_row[TILE_M], uint64_t b_row[TILE_N], uint k, uint 
 
 void fp8_gemm_tile(uint64_t a_row[TILE_M], uint64_t a_scale_row[TILE_M], uint64_t b,
                    uint64_t b_scale, uint first_column, uint n, uint k, uint b_stride,
-                   uint b_scale_stride, uint64_t table, out float acc[TILE_M][TILE_N]) {
+                   uint b_scale_stride, uint64_t table, uint rows,
+                   out float acc[TILE_M][TILE_N]) {
   uint n0 = first_column + gl_LocalInvocationID.x;
   uint64_t b_row[TILE_N], b_scale_row[TILE_N];
   [[unroll]] for (uint j = 0; j < TILE_N; j++) {
