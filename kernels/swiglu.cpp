@@ -68,14 +68,19 @@ SwigluConfig swiglu_choose(const SwigluShape&, const Caps& caps) {
   return {row_workgroup_size(caps), groups_per_workgroup(caps), false};
 }
 
-Swiglu::Swiglu(const Device& device, const vk::Pipeline* pipeline, SwigluConfig config)
-    : device_(&device), pipeline_(pipeline), config_(config) {}
+Swiglu::Swiglu(const Device& device, const vk::Pipeline* pipeline, const vk::Pipeline* quantizing,
+               SwigluConfig config)
+    : device_(&device), pipeline_(pipeline), quantizing_(quantizing), config_(config) {}
 
 Result<Swiglu> Swiglu::create(Device& device, const SwigluConfig& config) {
   HADAL_ASSIGN(const vk::Pipeline* pipeline,
                vk::Pipeline::get(device, config.row_vectors ? "swiglu_vectors" : "swiglu",
                                  config.workgroup_size, {}, sizeof(layout::SwigluPush)));
-  return Swiglu(device, pipeline, config);
+  if (!config.row_vectors) return Swiglu(device, pipeline, pipeline, config);
+  HADAL_ASSIGN(const vk::Pipeline* quantizing,
+               vk::Pipeline::get(device, "swiglu_pairs", config.workgroup_size, {},
+                                 sizeof(layout::SwigluPush)));
+  return Swiglu(device, pipeline, quantizing, config);
 }
 
 namespace {
@@ -125,12 +130,12 @@ std::array<DeviceRange, 3> writes_of(const SwigluShape& shape, const SwigluArgs&
 Status Swiglu::record(Recorder& recorder, const SwigluShape& shape, const SwigluArgs& args) const {
   HADAL_TRY(swiglu_check(shape, device_->caps()));
   HADAL_TRY(check_addresses(args));
-  if (shape.rows == 0 || shape.n == 0) return {};
+  if (shape.rows == 0 || shape.n == 0 || !(shape.write_y || shape.quantize)) return {};
   const auto push = make_push<layout::SwigluPush>(shape, args, config_);
   const auto reads = reads_of(shape, args);
   const auto writes = writes_of(shape, args);
   Recorder::Dispatch dispatch;
-  dispatch.pipeline = pipeline_;
+  dispatch.pipeline = shape.quantize ? quantizing_ : pipeline_;
   dispatch.label = "swiglu";
   dispatch.push = push_bytes(push);
   dispatch.groups = {shape.rows, config_.runs(shape.n), 1};

@@ -37,6 +37,14 @@ void main() {
   uint64_t part = uint64_t(whole_end) * 4;
   float h[VECTORS], other[VECTORS];
 
+  // The first walk, which computes little, touches what the second writes; else x again.
+  bool whole = whole_end > 0;
+  uint64_t y_lines = whole && has(kRmsNormFlagWriteY) ? y_row : x_row;
+  uint64_t h_lines = whole && has(kRmsNormFlagWriteH) ? h_row : x_row;
+  uint64_t q_lines = whole && has(kRmsNormFlagQuantize) ? q_row : x_row;
+  uint64_t last = uint64_t(max(whole_end, kFp8Block) - kFp8Block) * 4;
+  uint touched = lane;
+
   float squares[ROW_CHAINS];
   [[unroll]] for (uint j = 0; j < ROW_CHAINS; j++) squares[j] = 0.0;
   uint cursor = start_at(0);
@@ -47,6 +55,9 @@ void main() {
       load_group(residual_row + group, other);
       add(h, other);
     }
+    touch(y_lines + min(group, last), kFp8Block * 4, touched);
+    touch(h_lines + min(group, last), kFp8Block * 4, touched);
+    touch(q_lines + min(group, last) / 4, kFp8Block, touched);
     add_squares(h, squares);
     cursor += kFp8Block;
   }
@@ -87,6 +98,7 @@ void main() {
     }
     cursor += kFp8Block;
   }
+  use_touched(touched, n == 0, y_lines);
   if (count > 0) {
     load_part(x_row + part, count, h);
     if (has(kRmsNormFlagResidual)) {

@@ -1,7 +1,7 @@
 #version 460
 #extension GL_GOOGLE_include_directive : require
-// swiglu for CPU drivers (lib/row_vectors.glsl). One workgroup = one row (y) and a run of at most LANES
-// of its groups (x), so that workgroups follow each other in memory.
+// swiglu for CPU drivers (lib/row_vectors.glsl), y alone; with codes swiglu_pairs.comp. One workgroup = one row (y)
+// and a run of at most LANES of its groups (x), so that workgroups follow each other in memory.
 #include "lib/prelude.glsl"
 #include "layout/swiglu.h"
 #include "lib/row_vectors.glsl"
@@ -17,32 +17,22 @@ void apply(inout float gate[VECTORS], float up[VECTORS]) {
 }
 
 void main() {
-  uint row = gl_WorkGroupID.y, n = pc.n, flags = pc.flags;
+  uint row = gl_WorkGroupID.y, n = pc.n;
   uint64_t gate_row = pc.gate + uint64_t(row) * pc.gate_stride * 4;
   uint64_t up_row = pc.up + uint64_t(row) * pc.up_stride * 4;
   uint64_t y_row = pc.y + uint64_t(row) * pc.y_stride * 4;
-  uint64_t q_row = pc.q + uint64_t(row) * pc.q_stride;
-  uint run = pc.groups_per_workgroup * kFp8Block, lane = gl_SubgroupInvocationID;
+  uint run = pc.groups_per_workgroup * kFp8Block;
   uint begin = gl_WorkGroupID.x * run, end = min(begin + run, n);
-  uint64_t scale_run = pc.scale + uint64_t(row) * pc.scale_stride * 4 + begin / kFp8Block * 4;
-  bool write_y = (flags & kSwigluFlagWriteY) != 0, quantize = (flags & kSwigluFlagQuantize) != 0;
-  bool ue8m0 = (flags & kSwigluFlagUe8m0) != 0;
   uint whole_end = min(end, n / kFp8Block * kFp8Block);
 
   float gate[VECTORS], up[VECTORS];
-  float scale = 0.0;  // of the run's group with this invocation's index
   uint cursor = start_at(begin);
   [[dont_unroll]] while (position_of(cursor) < whole_end) {
     uint group = position_of(cursor);
     load_group(gate_row + uint64_t(group) * 4, gate);
     load_group(up_row + uint64_t(group) * 4, up);
     apply(gate, up);
-    if (write_y) store_group(y_row + uint64_t(group) * 4, gate);
-    if (quantize) {
-      Fp8Scale s = fp8_scale(group_amax(gate), ue8m0);
-      store_codes(gate, s, q_row + uint64_t(group), true, 0);
-      scale = (group - begin) / kFp8Block == lane ? s.scale : scale;
-    }
+    store_group(y_row + uint64_t(group) * 4, gate);
     cursor += kFp8Block;
   }
   if (whole_end < end) {  // the row's last group, not a whole one
@@ -50,12 +40,6 @@ void main() {
     load_part(gate_row + uint64_t(whole_end) * 4, count, gate);
     load_part(up_row + uint64_t(whole_end) * 4, count, up);
     apply(gate, up);
-    if (write_y) store_part(y_row + uint64_t(whole_end) * 4, count, gate);
-    if (quantize) {
-      Fp8Scale s = fp8_scale(group_amax(gate), ue8m0);
-      store_codes(gate, s, q_row + uint64_t(whole_end), false, count);
-      scale = (whole_end - begin) / kFp8Block == lane ? s.scale : scale;
-    }
+    store_part(y_row + uint64_t(whole_end) * 4, count, gate);
   }
-  if (quantize && lane * kFp8Block < end - begin) FloatOut(scale_run + lane * 4).v = scale;
 }

@@ -36,6 +36,18 @@ float swap_lanes(float x, uint distance) {
   return uintBitsToFloat(swap_lanes(floatBitsToUint(x), distance));
 }
 
+// Reads a word of every line of `bytes`, a multiple of 64, from `address`, so that the lines are in the cache when
+// they are written: a scatter to a line elsewhere waits for it, one line after another, while loads wait side by side. Worth it
+// where little is computed around it. Only of what this workgroup reads or writes: loads run even in a loop's last turn, with
+// no invocation in it. The words go into `touched`, different by invocation and given to use_touched.
+void touch(uint64_t address, uint bytes, inout uint touched) {
+  [[unroll]] for (uint at = 0; at < bytes; at += 64) touched ^= UintIn(address + at).v;
+}
+// `never` is false, but no compiler may know.
+void use_touched(uint touched, bool never, uint64_t address) {
+  if (never) UintOut(address).v = touched;
+}
+
 // The words from `address`, one per invocation.
 uint load_vector(uint64_t address) {
   uint result = 0;

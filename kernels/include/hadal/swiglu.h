@@ -82,7 +82,7 @@ struct SwigluConfig {
 
 class Swiglu {
  public:
-  // Creates the pipeline, or finds it: a device keeps every pipeline once made. Thread-safe.
+  // Creates the pipelines, or finds them: a device keeps every pipeline once made. Thread-safe.
   [[nodiscard]] static Result<Swiglu> create(Device& device, const SwigluConfig& config);
   // Records one dispatch. Errors: those of check; kInvalidArgument for a misaligned address;
   // kHazard from the recorder.
@@ -90,9 +90,10 @@ class Swiglu {
                               const SwigluArgs& args) const;
 
  private:
-  Swiglu(const Device& device, const vk::Pipeline* pipeline, SwigluConfig config);
+  Swiglu(const Device& device, const vk::Pipeline* pipeline, const vk::Pipeline* quantizing,
+         SwigluConfig config);
   const Device* device_;
-  const vk::Pipeline* pipeline_;
+  const vk::Pipeline *pipeline_, *quantizing_;  // the second where codes are asked for
   SwigluConfig config_;
 };
 
