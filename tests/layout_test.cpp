@@ -95,6 +95,7 @@ std::vector<ModuleLayout> table() {
       entry<SwigluPush>("swiglu"),
       entry<SwigluTilesPush>("swiglu_tiles"),
       entry<SwigluPush>("swiglu_vectors"),
+      entry<SwigluPush>("swiglu_pairs"),
       entry<RopePush>("rope"),
       entry<EmbeddingPush>("embedding"),
       entry<MlaCacheWritePush>("mla_cache_write",
