@@ -57,7 +57,7 @@ class Session {
     model::Weights weights = require(model::Weights::load(*device_, checkpoint, config, {}));
     cache_ = std::make_unique<runtime::KvCache>(
         require(runtime::KvCache::create(*device_, config, pages, CacheFormat::kF32)));
-    pages_ = std::make_unique<runtime::PageAllocator>(pages);
+    pages_ = std::make_unique<runtime::PagePool>(pages);
     model_ = require(
         model::Model::create(*device_, std::move(config), std::move(weights), model_options));
     load_seconds_ = seconds_since(start);
@@ -140,7 +140,7 @@ class Session {
   const PipelineOptions& options_;
   std::unique_ptr<Device> device_;
   std::unique_ptr<runtime::KvCache> cache_;
-  std::unique_ptr<runtime::PageAllocator> pages_;
+  std::unique_ptr<runtime::PagePool> pages_;
   std::unique_ptr<model::Model> model_;
   std::optional<runtime::PrefillPipeline> prefill_;
   std::optional<runtime::DecodePipeline> decode_;

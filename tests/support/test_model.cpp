@@ -26,7 +26,7 @@ TestModel::TestModel(const std::filesystem::path& dir, const TestModelOptions& o
     HADAL_ASSIGN(runtime::KvCache cache,
                  runtime::KvCache::create(*device(), config, pages, options.cache_format));
     cache_ = std::make_unique<runtime::KvCache>(std::move(cache));
-    pages_ = std::make_unique<runtime::PageAllocator>(pages);
+    pages_ = std::make_unique<runtime::PagePool>(pages);
     HADAL_ASSIGN(model_,
                  model::Model::create(*device(), config, std::move(weights), options.model));
     HADAL_ASSIGN(runtime::Evaluator evaluator,
