@@ -19,6 +19,7 @@ struct TestModelOptions {
   model::LoadOptions load;
   CacheFormat cache_format = CacheFormat::kF32;
   RecorderOptions recorder;
+  uint32_t pages = 0;  // of the cache; 0: max_context for each decode row
 };
 
 class TestModel {
