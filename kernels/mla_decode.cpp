@@ -187,8 +187,8 @@ MlaDecodeConfig mla_decode_choose(const MlaDecodeShape& shape, const Caps& caps)
   config.use_fma = caps.use_fma;
   config.cache_format = shape.cache_format, config.o_type = shape.o_type;
   config.combine_workgroup_size = column_workgroup_size(caps);
-  // With fewer heads most lanes would idle.
-  if (attention_lanes_run(caps) && sizes_fit_lanes(shape) && 2 * shape.heads > caps.subgroup_size) {
+  // With fewer heads, three of four lanes would idle.
+  if (attention_lanes_run(caps) && sizes_fit_lanes(shape) && 4 * shape.heads > caps.subgroup_size) {
     config.workgroup_size = caps.subgroup_size;
     config.lanes = attention_lanes(caps, shape.heads);
     config.tile = config.lanes.vectors * caps.subgroup_size;
