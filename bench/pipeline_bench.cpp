@@ -115,7 +115,9 @@ class Session {
     for (uint32_t i = 0; i < tokens; ++i) {
       const runtime::DecodeRow row{&*sequence_, id_, position_++};
       sampler_->set_row(0, {}, position_);
-      require(decode_->step({&row, 1}, [&](Recorder& recorder) { return draw(recorder, 0); }));
+      require(decode_->step({&row, 1}, [&](Recorder& recorder, const model::DecodeBatch&) {
+        return draw(recorder, 0);
+      }));
       read_id();
     }
     return seconds_since(start);
