@@ -12,6 +12,7 @@
 #include <random>
 
 #include "hadal/runtime/decode_pipeline.h"
+#include "hadal/runtime/engine.h"
 #include "hadal/runtime/prefill_pipeline.h"
 #include "hadal/runtime/sampler.h"
 #include "support/bench.h"
@@ -33,9 +34,9 @@ double quantile(std::vector<double> values, double q) {
 
 struct PipelineOptions {
   std::string directory, device, json, cache_dir;
-  std::vector<uint32_t> prompts{128, 512};
+  std::vector<uint32_t> prompts{128, 512}, sequences{32};
   uint32_t generated = 64, chunk = 512, repetitions = 10;
-  bool device_time = false;
+  bool device_time = false, speculate = false;
 };
 
 // A loaded model with both pipelines, and the one sequence that the cases run on.
@@ -52,12 +53,18 @@ class Session {
     model::ModelOptions model_options;
     model_options.max_context = std::max(longest, kShortPrompt + options.generated);
     model_options.max_tokens = std::min(options.chunk, model_options.max_context);
-    const uint32_t pages = ceil_div(model_options.max_context, runtime::kPageTokens);
+    const uint32_t most = *std::max_element(options.sequences.begin(), options.sequences.end()) *
+                          (options.speculate ? 2 : 1);
+    model_options.max_decode_rows = model_options.max_logit_rows = most;
+    model_options.max_tokens = std::max(model_options.max_tokens, most);
+    const uint32_t pages =
+        std::max(ceil_div(model_options.max_context, runtime::kPageTokens),
+                 most * ceil_div(kShortPrompt + options.generated, runtime::kPageTokens));
     const auto start = Clock::now();
     model::Weights weights = require(model::Weights::load(*device_, checkpoint, config, {}));
     cache_ = std::make_unique<runtime::KvCache>(
         require(runtime::KvCache::create(*device_, config, pages, CacheFormat::kF32)));
-    pages_ = std::make_unique<runtime::PageAllocator>(pages);
+    pages_ = std::make_unique<runtime::PagePool>(pages);
     model_ = require(
         model::Model::create(*device_, std::move(config), std::move(weights), model_options));
     load_seconds_ = seconds_since(start);
@@ -109,12 +116,44 @@ class Session {
     for (uint32_t i = 0; i < tokens; ++i) {
       const runtime::DecodeRow row{&*sequence_, id_, position_++};
       sampler_->set_row(0, {}, position_);
-      require(decode_->step({&row, 1}, [&](Recorder& recorder) { return draw(recorder, 0); }));
+      require(decode_->step({&row, 1}, [&](Recorder& recorder, const model::DecodeBatch&) {
+        return draw(recorder, 0);
+      }));
       read_id();
     }
     return seconds_since(start);
   }
 
+  // Seconds of the decode steps of `count` short prompts that generate `tokens` each, together.
+  [[nodiscard]] double generate_together(uint32_t count, uint32_t tokens, bool speculate) {
+    sequence_.reset();
+    runtime::EngineOptions options;
+    options.speculate = options.always_draft = speculate;
+    options.max_rows = speculate ? 2 * count : count,
+    options.max_chunk = model_->options().max_tokens;
+    runtime::Engine engine =
+        require(runtime::Engine::create(*device_, *model_, *cache_, *pages_, options));
+    std::mt19937 random(7);
+    for (uint32_t i = 0; i < count; ++i) {
+      runtime::EngineRequest request;
+      for (uint32_t t = 0; t < kShortPrompt; ++t) {
+        request.prompt.push_back(uint32_t(random() % vocab()));
+      }
+      request.max_new_tokens = tokens + 1;  // the first is prefill's
+      (void)require(engine.add(request));
+    }
+    while (!engine.idle()) {
+      for (const runtime::EngineToken& token : require(engine.step())) {
+        ids_in_range_ = ids_in_range_ && token.id < vocab();
+      }
+    }
+    device_seconds_ = 0;
+    stats_ = engine.stats();
+    return stats_.decode_seconds;
+  }
+
+  // Of the last generate_together().
+  [[nodiscard]] const runtime::EngineStats& stats() const { return stats_; }
   // Of the last prompt() or generate(), with timestamps.
   [[nodiscard]] double device_seconds() const { return device_seconds_; }
 
@@ -140,12 +179,13 @@ class Session {
   const PipelineOptions& options_;
   std::unique_ptr<Device> device_;
   std::unique_ptr<runtime::KvCache> cache_;
-  std::unique_ptr<runtime::PageAllocator> pages_;
+  std::unique_ptr<runtime::PagePool> pages_;
   std::unique_ptr<model::Model> model_;
   std::optional<runtime::PrefillPipeline> prefill_;
   std::optional<runtime::DecodePipeline> decode_;
   std::optional<runtime::Sampler> sampler_;
   std::optional<runtime::SequencePages> sequence_;
+  runtime::EngineStats stats_;
   double load_seconds_ = 0, device_seconds_ = 0;
   uint32_t id_ = 0, position_ = 0;
   bool ids_in_range_ = true;
@@ -232,6 +272,29 @@ int run(const PipelineOptions& options, Clock::time_point process_start) {
   } else {
     lines.push_back(line);
   }
+  for (uint32_t count : options.sequences) {
+    Line together{
+        fmt::format("tg{}x{}", options.generated, count), options.generated * count, {}, 0};
+    if (!run_case(session, options, together,
+                  [&] { return session.generate_together(count, options.generated, false); })) {
+      right = false;
+    } else {
+      lines.push_back(together);
+    }
+    if (!options.speculate) continue;
+    Line drafted = together;
+    drafted.name += "+mtp", drafted.rates.clear();
+    if (!run_case(session, options, drafted,
+                  [&] { return session.generate_together(count, options.generated, true); })) {
+      right = false;
+      continue;
+    }
+    lines.push_back(drafted);
+    const runtime::EngineStats& stats = session.stats();
+    fmt::print("{:<8} {} of {} drafts right, {:.2f} tokens of a sequence a step\n", "",
+               stats.accepted_drafts, stats.verified_drafts,
+               double(stats.decoded_tokens) / double(stats.decoded_rows - stats.verified_drafts));
+  }
   write_json(options, session, first_token, lines);
   return right ? 0 : 1;
 }
@@ -251,6 +314,11 @@ int main(int argc, char** argv) {
   app.add_option("-n,--generate", options.generated, "tokens to decode")
       ->check(CLI::Range(1u, 1u << 20))
       ->capture_default_str();
+  app.add_option("-s,--sequences", options.sequences, "sequences that decode together")
+      ->check(CLI::Range(1u, 1024u))
+      ->delimiter(',')
+      ->capture_default_str();
+  app.add_flag("--speculate", options.speculate, "also with the MTP layer's drafts");
   app.add_option("--chunk", options.chunk, "prompt tokens per prefill step")
       ->check(CLI::Range(1u, 65536u))
       ->capture_default_str();

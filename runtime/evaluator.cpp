@@ -4,8 +4,8 @@
 
 namespace hadal::runtime {
 
-Evaluator::Evaluator(Device& device, model::Model& model, PageAllocator& pages,
-                     PrefillPipeline prefill, DecodePipeline decode)
+Evaluator::Evaluator(Device& device, model::Model& model, PagePool& pages, PrefillPipeline prefill,
+                     DecodePipeline decode)
     : device_(&device),
       model_(&model),
       pages_(&pages),
@@ -13,7 +13,7 @@ Evaluator::Evaluator(Device& device, model::Model& model, PageAllocator& pages,
       decode_(std::move(decode)) {}
 
 Result<Evaluator> Evaluator::create(Device& device, model::Model& model, const KvCache& cache,
-                                    PageAllocator& pages, const RecorderOptions& options) {
+                                    PagePool& pages, const RecorderOptions& options) {
   if (model.options().max_logit_rows < model.options().max_tokens) {
     return Status(
         Errc::kInvalidArgument,
@@ -56,8 +56,9 @@ Result<std::vector<float>> Evaluator::logits(std::span<const uint32_t> ids, Eval
   }
   for (uint32_t i = 0; i < ids.size(); ++i) {
     const DecodeRow row{&sequence, ids[i], i};
-    HADAL_TRY(decode_.step(
-        {&row, 1}, [&](Recorder& recorder) { return model_->record_head(recorder, 0, 1); }));
+    HADAL_TRY(decode_.step({&row, 1}, [&](Recorder& recorder, const model::DecodeBatch&) {
+      return model_->record_head(recorder, 0, 1);
+    }));
     HADAL_TRY(read_chunk({i, 1, false}, logits));
   }
   return logits;
