@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <string_view>
 
+#include "layout/attention_coopmat.h"
 #include "layout/attention_lanes.h"
 #include "layout/bf16_gemm.h"
 #include "layout/bf16_grouped_gemm.h"
@@ -52,6 +53,10 @@ ModuleLayout entry(std::string_view module, std::vector<uint32_t> spec_ids = {})
 std::vector<ModuleLayout> table() {
   std::vector<uint32_t> coopmat;
   for (uint32_t id = kFp8PathSpecTileM; id <= kFp8PathSpecCoopK; ++id) coopmat.push_back(id);
+  std::vector<uint32_t> decode_coopmat = {kMlaDecodeSpecFormat, kMlaDecodeSpecOutBf16};
+  for (uint32_t id = kAttentionCoopSpecRows; id <= kAttentionCoopSpecCoopK; ++id) {
+    decode_coopmat.push_back(id);
+  }
   const std::vector<uint32_t> shared(coopmat.begin(), coopmat.end() - 3);
   return {
       entry<Fp8GemmPush>("fp8_gemm_scalar",
@@ -112,6 +117,7 @@ std::vector<ModuleLayout> table() {
       entry<MlaDecodePush>("mla_decode",
                            {kMlaDecodeSpecTile, kMlaDecodeSpecKeys, kMlaDecodeSpecPairs,
                             kMlaDecodeSpecFormat, kMlaDecodeSpecOutBf16}),
+      entry<MlaDecodePush>("mla_decode_coopmat", decode_coopmat),
       entry<MlaDecodeLanesPush>(
           "mla_decode_lanes",
           {kAttentionLanesSpecVectors, kAttentionLanesSpecKeys, kAttentionLanesSpecChannels,
