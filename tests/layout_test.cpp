@@ -54,8 +54,10 @@ std::vector<ModuleLayout> table() {
   std::vector<uint32_t> coopmat;
   for (uint32_t id = kFp8PathSpecTileM; id <= kFp8PathSpecCoopK; ++id) coopmat.push_back(id);
   std::vector<uint32_t> decode_coopmat = {kMlaDecodeSpecFormat, kMlaDecodeSpecOutBf16};
+  std::vector<uint32_t> prefill_coopmat = {kMlaPrefillSpecBatch};
   for (uint32_t id = kAttentionCoopSpecRows; id <= kAttentionCoopSpecCoopK; ++id) {
     decode_coopmat.push_back(id);
+    prefill_coopmat.push_back(id);
   }
   const std::vector<uint32_t> shared(coopmat.begin(), coopmat.end() - 3);
   return {
@@ -108,6 +110,7 @@ std::vector<ModuleLayout> table() {
       entry<MlaCacheReadPush>("mla_cache_read", {kMlaCacheReadSpecFormat}),
       entry<MlaPrefillPush>("mla_prefill", {kMlaPrefillSpecTile, kMlaPrefillSpecKeys,
                                             kMlaPrefillSpecPairs, kMlaPrefillSpecBatch}),
+      entry<MlaPrefillPush>("mla_prefill_coopmat", prefill_coopmat),
       entry<MlaPrefillPush>(
           "mla_prefill_lanes",
           {kAttentionLanesSpecVectors, kAttentionLanesSpecKeys, kAttentionLanesSpecChannels,

@@ -297,3 +297,22 @@ void attention_block(AttentionKeys keys, uint dims_a, uint dims_b, uint values, 
       }                                                                                                   \
     }                                                                                                     \
   } while (false)
+
+// The other way: sets all elements (row, c) of o to VALUE, an expression of `row` and `c`.
+#define ATTENTION_LOAD(o, row, c, VALUE)                                                                 \
+  do {                                                                                                   \
+    const uint base = gl_SubgroupID * (COOP_M * COOP_N);                                                 \
+    [[unroll]] for (uint j_ = 0; j_ < VALUE_MATS; j_++) {                                                \
+      [[unroll]] for (uint i_ = 0; i_ < MATS_M; i_++) {                                                  \
+        barrier();                                                                                       \
+        for (uint e_ = gl_SubgroupInvocationID; e_ < COOP_M * COOP_N; e_ += SUBGROUP_SIZE) {             \
+          uint row = i_ * COOP_M + e_ / COOP_N;                                                          \
+          uint c = j_ * VALUE_SLICE + gl_SubgroupID * COOP_N + e_ % COOP_N;                              \
+          score_sh[base + e_] = VALUE;                                                                   \
+        }                                                                                                \
+        barrier();                                                                                       \
+        coopMatLoad(o[i_ * VALUE_MATS + j_], score_sh, base, COOP_N, gl_CooperativeMatrixLayoutRowMajor); \
+      }                                                                                                  \
+    }                                                                                                    \
+    barrier();                                                                                           \
+  } while (false)
