@@ -148,6 +148,8 @@ AttentionPathChoice choose_attention_path(const AttentionSizes& sizes, const Cap
   lanes.path = AttentionPath::kLanes;
   if (tile && excluded(AttentionPath::kCoopMat)) {
     coopmat.format = "the policy demands another path";
+  } else if (tile && !policy.half_operands) {
+    coopmat.format = "the policy excludes operands of halves";
   } else if (tile && caps.is_cpu && !policy.path) {
     coopmat.format = "slower on a CPU driver";
   } else if (tile) {

@@ -112,8 +112,11 @@ Status MlaBlock::attend_chunk(Recorder& recorder, const AttentionWeights& w,
   args.o = work.attention.address, args.state = work.softmax_state.address;
   args.scratch = work.attention_scratch;
   HADAL_TRY(ops.record<MlaPrefill>(
-      recorder, [](const auto& s, const Caps& caps) { return mla_prefill_choose(s, caps); }, shape,
-      args));
+      recorder,
+      [&](const auto& s, const Caps& caps) {
+        return mla_prefill_choose(s, caps, options.attention);
+      },
+      shape, args));
   recorder.barrier();
   return {};
 }
@@ -182,8 +185,11 @@ Status MlaBlock::record(Recorder& recorder, const LayerWeights& layer, const Dec
   args.cache = cache_base, args.block_tables = batch.block_tables, args.kv_lens = batch.kv_lens;
   args.o = work.o_latent.address, args.scratch = work.attention_scratch;
   HADAL_TRY(ops.record<MlaDecode>(
-      recorder, [](const auto& s, const Caps& caps) { return mla_decode_choose(s, caps); }, shape,
-      args));
+      recorder,
+      [&](const auto& s, const Caps& caps) {
+        return mla_decode_choose(s, caps, options.attention);
+      },
+      shape, args));
   recorder.barrier();
   HADAL_TRY(absorb(recorder, layer.attention, /*query=*/false, batch.tokens));
   return project_out(recorder, layer.attention, batch.tokens);

@@ -235,6 +235,61 @@ TEST_F(MlaDecodeCoopMatGpu, AHugeKeyIsWeighedRight) {
   }
 }
 
+// Several queries of a sequence: each is a token of its own with the keys that it sees.
+TEST_F(MlaDecodeCoopMatGpu, QueriesOfASequenceAreTokensWithFewerKeys) {
+  const Problem alone({1, 0, 64, 65, 1025, 1026}, 5, 24, 8, 20);
+  Problem together = alone;
+  together.shape.q_len = 2;
+  together.kv_lens = {0, 65, 1026};
+  Problem apart = alone;
+  apart.kv_lens = {0, 0, 64, 65, 1025, 1026};
+  std::vector<uint32_t> tables;
+  const long stride = alone.shape.table_stride;
+  for (long t : {1, 3, 5}) {
+    const auto table = alone.tables.begin() + t * stride;
+    tables.insert(tables.end(), table, table + stride);
+    std::copy_n(table, stride, apart.tables.begin() + (t - 1) * stride);
+  }
+  together.tables = tables;
+  const Outputs one = run(together), two = run(apart);
+  EXPECT_TRUE(same_bits(one.o, two.o, 24));
+  EXPECT_TRUE(same_bits(one.lse, two.lse, 5));
+}
+
+TEST_F(MlaDecodeCoopMatGpu, Bfloat16ResultsAreTheFloatsRounded) {
+  for (const uint32_t length : {70u, 1100u}) {  // one split, several
+    Problem p({length, 0, 5}, 5, 24, 8, 22);
+    const std::vector<float> floats = run(p).o;
+    p.shape.o_type = ElementType::kBf16;
+    const std::vector<float> rounded = run(p).o;
+    ASSERT_EQ(rounded.size(), floats.size());
+    for (size_t i = 0; i < floats.size(); ++i) {
+      EXPECT_EQ(rounded[i], reference::bf16_decode(reference::bf16_encode(floats[i]))) << i;
+    }
+  }
+}
+
+// One key matches its query, 163,839 do not: its latent, halves, is the result, wherever it lies.
+TEST_F(MlaDecodeCoopMatGpu, FindsANeedleAtEveryDepth) {
+  constexpr uint32_t kLength = 163840, kRank = 16;
+  Problem p = Problem({kLength}, 3, kRank, 8, 71).in_halves();
+  std::fill(p.q_pe.begin(), p.q_pe.end(), 0.0f);
+  for (const uint32_t depth : {0u, 1u, 4095u, 65536u, 131071u, 163839u}) {
+    Problem one = p;
+    float* needle =
+        &one.cache[(size_t(one.tables[depth / 64]) * 64 + depth % 64) * p.shape.row_stride];
+    for (uint32_t c = 0; c < kRank; ++c) needle[c] = c % 2 ? -8.0f : 8.0f;
+    for (size_t i = 0; i < one.q_latent.size(); ++i) {
+      const uint32_t c = uint32_t(i % p.shape.q_latent_row_stride % p.shape.q_latent_head_stride);
+      if (c < kRank) one.q_latent[i] = c % 2 ? -16.0f : 16.0f;
+    }
+    const Outputs out = run(one);
+    for (size_t i = 0; i < out.o.size(); ++i) {
+      EXPECT_EQ(out.o[i], i % kRank % 2 ? -8.0f : 8.0f) << depth;
+    }
+  }
+}
+
 TEST_F(MlaDecodeCoopMatGpu, EmptyProblemsAreDefined) {
   const Outputs none = run({{0, 0}, 40, 16, 8, 1});
   EXPECT_EQ(none.o, std::vector<float>(2 * 40 * 16, 0.0f));

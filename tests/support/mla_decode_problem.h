@@ -126,7 +126,7 @@ inline MlaDecodeOutputs run(const MlaDecodeProblem& p, const MlaDecodeConfig& co
                                                                 : gpu.input(p.fp8_cache);
   GuardedBuffer& tables = gpu.input(p.tables);
   GuardedBuffer& kv_lens = gpu.input(p.kv_lens);
-  GuardedBuffer& o = gpu.output(uint64_t{s.tokens} * s.o_row_stride * 4);
+  GuardedBuffer& o = gpu.output(uint64_t{s.tokens} * s.o_row_stride * element_bytes(s.o_type));
   GuardedBuffer& lse = gpu.output(uint64_t{s.tokens} * s.heads * 4);
   GuardedBuffer& scratch = gpu.output(mla_decode_scratch_bytes(s));
   Result<MlaDecode> kernel = MlaDecode::create(*device(), config);
@@ -139,7 +139,11 @@ inline MlaDecodeOutputs run(const MlaDecodeProblem& p, const MlaDecodeConfig& co
          o.address(), want_lse ? lse.address() : 0, scratch.address()});
   });
   MlaDecodeOutputs result{{}, gpu.values<float>(lse)};
-  const std::vector<float> all = gpu.values<float>(o);
+  std::vector<float> all;
+  if (s.o_type == ElementType::kF32) all = gpu.values<float>(o);
+  if (s.o_type == ElementType::kBf16) {
+    for (uint16_t code : gpu.values<uint16_t>(o)) all.push_back(reference::bf16_decode(code));
+  }
   for (size_t i = 0; i < all.size(); ++i) {
     if (i % s.o_row_stride % s.o_head_stride < s.rank) {
       result.o.push_back(all[i]);

@@ -50,6 +50,8 @@ using AttentionRejections = std::array<AttentionRejection, 2>;
 struct AttentionPolicy {
   // This path, also where the device would take another; kPortable where it cannot run.
   std::optional<AttentionPath> path;
+  // false: no path whose operands are halves; the others have the bits of kPortable.
+  bool half_operands = true;
 };
 
 }  // namespace hadal
