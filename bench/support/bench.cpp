@@ -87,6 +87,10 @@ Options parse_options(const std::string& kernel, int argc, const char* const* ar
                  "which paths the FP8 GEMMs may take: invariant (the default: a row's bits do not "
                  "depend on m), variant, coarse (also float8 matrix units)")
       ->check(CLI::IsMember({"invariant", "variant", "coarse"}));
+  app.add_option("--attention", options.attention,
+                 "the path of the attention kernels, if the device can run it, else portable; "
+                 "without it their own choice")
+      ->check(CLI::IsMember({"portable", "lanes", "coopmat"}));
   app.add_flag("--no-roofline", options.no_roofline, "do not measure the device's limits first");
   app.add_flag("--quick", options.quick, "few cases and samples: a smoke run, not a measurement");
   try {

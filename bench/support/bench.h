@@ -32,6 +32,7 @@ struct Options {
   uint32_t min_samples = 30;
   bool list = false, quick = false, cold = false, no_roofline = false;
   std::string policy = "invariant";  // of the FP8 GEMMs: GemmPolicy
+  std::string attention;  // the attention kernels' path (attention_path_name); empty: their choice
 };
 
 // Quantiles of the samples of one case, in nanoseconds.
