@@ -36,7 +36,7 @@ struct PipelineOptions {
   std::string directory, device, json, cache_dir;
   std::vector<uint32_t> prompts{128, 512}, sequences{32};
   uint32_t generated = 64, chunk = 512, repetitions = 10;
-  bool device_time = false;
+  bool device_time = false, speculate = false;
 };
 
 // A loaded model with both pipelines, and the one sequence that the cases run on.
@@ -53,7 +53,8 @@ class Session {
     model::ModelOptions model_options;
     model_options.max_context = std::max(longest, kShortPrompt + options.generated);
     model_options.max_tokens = std::min(options.chunk, model_options.max_context);
-    const uint32_t most = *std::max_element(options.sequences.begin(), options.sequences.end());
+    const uint32_t most = *std::max_element(options.sequences.begin(), options.sequences.end()) *
+                          (options.speculate ? 2 : 1);
     model_options.max_decode_rows = model_options.max_logit_rows = most;
     model_options.max_tokens = std::max(model_options.max_tokens, most);
     const uint32_t pages =
@@ -115,17 +116,21 @@ class Session {
     for (uint32_t i = 0; i < tokens; ++i) {
       const runtime::DecodeRow row{&*sequence_, id_, position_++};
       sampler_->set_row(0, {}, position_);
-      require(decode_->step({&row, 1}, [&](Recorder& recorder) { return draw(recorder, 0); }));
+      require(decode_->step({&row, 1}, [&](Recorder& recorder, const model::DecodeBatch&) {
+        return draw(recorder, 0);
+      }));
       read_id();
     }
     return seconds_since(start);
   }
 
   // Seconds of the decode steps of `count` short prompts that generate `tokens` each, together.
-  [[nodiscard]] double generate_together(uint32_t count, uint32_t tokens) {
+  [[nodiscard]] double generate_together(uint32_t count, uint32_t tokens, bool speculate) {
     sequence_.reset();
     runtime::EngineOptions options;
-    options.max_rows = count, options.max_chunk = model_->options().max_tokens;
+    options.speculate = options.always_draft = speculate;
+    options.max_rows = speculate ? 2 * count : count,
+    options.max_chunk = model_->options().max_tokens;
     runtime::Engine engine =
         require(runtime::Engine::create(*device_, *model_, *cache_, *pages_, options));
     std::mt19937 random(7);
@@ -143,9 +148,12 @@ class Session {
       }
     }
     device_seconds_ = 0;
-    return engine.stats().decode_seconds;
+    stats_ = engine.stats();
+    return stats_.decode_seconds;
   }
 
+  // Of the last generate_together().
+  [[nodiscard]] const runtime::EngineStats& stats() const { return stats_; }
   // Of the last prompt() or generate(), with timestamps.
   [[nodiscard]] double device_seconds() const { return device_seconds_; }
 
@@ -177,6 +185,7 @@ class Session {
   std::optional<runtime::DecodePipeline> decode_;
   std::optional<runtime::Sampler> sampler_;
   std::optional<runtime::SequencePages> sequence_;
+  runtime::EngineStats stats_;
   double load_seconds_ = 0, device_seconds_ = 0;
   uint32_t id_ = 0, position_ = 0;
   bool ids_in_range_ = true;
@@ -267,11 +276,24 @@ int run(const PipelineOptions& options, Clock::time_point process_start) {
     Line together{
         fmt::format("tg{}x{}", options.generated, count), options.generated * count, {}, 0};
     if (!run_case(session, options, together,
-                  [&] { return session.generate_together(count, options.generated); })) {
+                  [&] { return session.generate_together(count, options.generated, false); })) {
       right = false;
     } else {
       lines.push_back(together);
     }
+    if (!options.speculate) continue;
+    Line drafted = together;
+    drafted.name += "+mtp", drafted.rates.clear();
+    if (!run_case(session, options, drafted,
+                  [&] { return session.generate_together(count, options.generated, true); })) {
+      right = false;
+      continue;
+    }
+    lines.push_back(drafted);
+    const runtime::EngineStats& stats = session.stats();
+    fmt::print("{:<8} {} of {} drafts right, {:.2f} tokens of a sequence a step\n", "",
+               stats.accepted_drafts, stats.verified_drafts,
+               double(stats.decoded_tokens) / double(stats.decoded_rows - stats.verified_drafts));
   }
   write_json(options, session, first_token, lines);
   return right ? 0 : 1;
@@ -296,6 +318,7 @@ int main(int argc, char** argv) {
       ->check(CLI::Range(1u, 1024u))
       ->delimiter(',')
       ->capture_default_str();
+  app.add_flag("--speculate", options.speculate, "also with the MTP layer's drafts");
   app.add_option("--chunk", options.chunk, "prompt tokens per prefill step")
       ->check(CLI::Range(1u, 65536u))
       ->capture_default_str();

@@ -36,6 +36,10 @@ struct Model::Impl {
                              uint32_t tokens, const Rows& y) const;
   [[nodiscard]] Status head(Recorder& recorder, const LinearWeight& w, uint32_t first,
                             uint32_t rows) const;
+  // In mtp.cpp, for its callers there.
+  template <class Batch>
+  [[nodiscard]] Status mtp(Recorder& recorder, uint32_t index, const Batch& batch,
+                           const CacheView& cache, DeviceAddress previous_hidden) const;
   template <class Batch>
   [[nodiscard]] Status layer(Recorder& recorder, const LayerWeights& layer, uint32_t cache_layer,
                              const Batch& batch, const CacheView& cache) const {

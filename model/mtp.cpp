@@ -8,10 +8,10 @@
 
 namespace hadal::model {
 
-Status Model::record_mtp(Recorder& recorder, uint32_t index, const PrefillBatch& batch,
-                         const CacheView& cache, DeviceAddress previous_hidden) {
-  Impl& m = *impl_;
-  HADAL_TRY(m.check_tokens(batch.tokens, m.options.max_tokens));
+template <class Batch>
+Status Model::Impl::mtp(Recorder& recorder, uint32_t index, const Batch& batch,
+                        const CacheView& cache, DeviceAddress previous_hidden) const {
+  const Impl& m = *this;
   if (index >= m.weights.mtp.size()) {
     return {Errc::kInvalidArgument,
             fmt::format("model: MTP modules loaded: {}, asked for number {}", m.weights.mtp.size(),
@@ -37,6 +37,18 @@ Status Model::record_mtp(Recorder& recorder, uint32_t index, const PrefillBatch&
                        Activation{m.work.hidden, {}, {}}, f32));
   recorder.barrier();
   return {};
+}
+
+Status Model::record_mtp(Recorder& recorder, uint32_t index, const PrefillBatch& batch,
+                         const CacheView& cache, DeviceAddress previous_hidden) {
+  HADAL_TRY(impl_->check_tokens(batch.tokens, impl_->options.max_tokens));
+  return impl_->mtp(recorder, index, batch, cache, previous_hidden);
+}
+
+Status Model::record_mtp(Recorder& recorder, uint32_t index, const DecodeBatch& batch,
+                         const CacheView& cache, DeviceAddress previous_hidden) {
+  HADAL_TRY(impl_->check_tokens(batch.tokens, impl_->options.max_decode_rows));
+  return impl_->mtp(recorder, index, batch, cache, previous_hidden);
 }
 
 Status Model::record_mtp_head(Recorder& recorder, uint32_t index, uint32_t first, uint32_t rows) {

@@ -73,7 +73,7 @@ Status DecodePipeline::step(std::span<const DecodeRow> rows, const RecordHook& r
   HADAL_ASSIGN(const model::DecodeBatch batch, upload(rows));
   HADAL_TRY(recorder_.reset());
   HADAL_TRY(model_->record(recorder_, batch, cache_->view()));
-  if (record) HADAL_TRY(record(recorder_));
+  if (record) HADAL_TRY(record(recorder_, batch));
   HADAL_TRY(recorder_.end());
   HADAL_TRY(device_->run(recorder_));
   if (profile_) {

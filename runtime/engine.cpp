@@ -33,14 +33,16 @@ SchedulerOptions scheduler_options(const EngineOptions& options, uint32_t contex
 
 }  // namespace
 
-Engine::Engine(model::Model& model, PagePool& pages, EngineOptions options, PrefillPipeline prefill,
-               DecodePipeline decode, Sampler sampler)
+Engine::Engine(model::Model& model, const KvCache& cache, PagePool& pages, EngineOptions options,
+               PrefillPipeline prefill, DecodePipeline decode, Sampler sampler, Sampler drafter)
     : model_(&model),
+      cache_(&cache),
       pages_(&pages),
       options_(options),
       prefill_(std::move(prefill)),
       decode_(std::move(decode)),
       sampler_(std::move(sampler)),
+      drafter_(std::move(drafter)),
       scheduler_(pages, scheduler_options(options, model.options().max_context)) {}
 
 Result<Engine> Engine::create(Device& device, model::Model& model, const KvCache& cache,
@@ -59,12 +61,21 @@ Result<Engine> Engine::create(Device& device, model::Model& model, const KvCache
     return error(fmt::format("the pool must have at most the cache's {} pages, got {}",
                              cache.view().pages, pages.total_pages()));
   }
+  if (options.speculate && model.weights().mtp.empty()) {
+    return Status(
+        Errc::kUnsupported,
+        "engine: the checkpoint has no MTP layer to speculate with, or it was not loaded");
+  }
   HADAL_ASSIGN(PrefillPipeline prefill, PrefillPipeline::create(device, model, cache));
   HADAL_ASSIGN(DecodePipeline decode,
                DecodePipeline::create(device, model, cache, options.max_rows));
   HADAL_ASSIGN(Sampler sampler,
                Sampler::create(device, options.max_rows, model.config().vocab_size));
-  return Engine(model, pages, options, std::move(prefill), std::move(decode), std::move(sampler));
+  HADAL_ASSIGN(Sampler drafter,
+               Sampler::create(device, options.max_rows, model.config().vocab_size));
+  for (uint32_t row = 0; row < options.max_rows; ++row) drafter.set_row(row, {}, 0);  // greedy
+  return Engine(model, cache, pages, options, std::move(prefill), std::move(decode),
+                std::move(sampler), std::move(drafter));
 }
 
 Result<RequestId> Engine::add(const EngineRequest& request) {
@@ -82,7 +93,7 @@ Result<RequestId> Engine::add(const EngineRequest& request) {
   const uint32_t prompt = uint32_t(request.prompt.size());
   const uint32_t tokens = std::min(request.max_new_tokens, context - prompt);
   HADAL_ASSIGN(const RequestId id, scheduler_.add({request.prompt, tokens, request.priority}));
-  requests_[id] = {request.sampling, request.stop_ids, prompt + tokens};
+  requests_[id] = {request.sampling, request.stop_ids, prompt + tokens, {}};
   return id;
 }
 
@@ -107,7 +118,7 @@ Result<std::vector<EngineToken>> Engine::run_plan(const StepPlan& plan) {
   uint32_t rows = 0, prefilled = 0;
   double decode_seconds = 0.0, prefill_seconds = 0.0;
   if (!plan.decode.empty()) {
-    for (const PlannedWork& work : plan.decode) rows += work.tokens;
+    for (const PlannedWork& work : plan.decode) rows += work.tokens + work.drafts;
     const Stopwatch watch;
     HADAL_TRY(run_decode(plan, tokens));
     decode_seconds = watch.seconds();
@@ -130,32 +141,61 @@ Status Engine::record_draw(Recorder& recorder, uint32_t first, uint32_t rows) {
   return sampler_.record(recorder, model_->logits().address(), rows);
 }
 
+Status Engine::record_drafts(Recorder& recorder, const model::DecodeBatch& batch) {
+  recorder.barrier();
+  model::DecodeBatch next = batch;
+  next.ids = sampler_.ids();
+  HADAL_TRY(model_->record_mtp(recorder, 0, next, cache_->view(), model_->hidden()));
+  HADAL_TRY(model_->record_mtp_head(recorder, 0, 0, batch.tokens));
+  return drafter_.record(recorder, model_->logits().address(), batch.tokens);
+}
+
 Status Engine::run_decode(const StepPlan& plan, std::vector<EngineToken>& tokens) {
-  // Rows that only fill the cache first, then those that are drawn from, one of a request.
-  std::vector<DecodeRow> rows, drawn;
-  std::vector<RequestId> drawn_requests;
+  const bool drafting = options_.speculate && (options_.always_draft || policy_.drafts());
+  // Every row is drawn from: a replayed one draws its next token again, which the MTP layer needs.
+  std::vector<DecodeRow> rows;
   for (const PlannedWork& work : plan.decode) {
     const auto ids = scheduler_.tokens(work.request);
     SequencePages* pages = &scheduler_.pages(work.request);
-    const uint32_t end = work.begin + work.tokens;
-    for (uint32_t position = work.begin; position < end; ++position) {
-      const bool draw = work.last && position + 1 == end;
-      (draw ? drawn : rows).push_back({pages, ids[position], position});
+    const Request& request = requests_.at(work.request);
+    for (uint32_t i = 0; i < work.tokens + work.drafts; ++i) {
+      const uint32_t position = work.begin + i;
+      sampler_.set_row(uint32_t(rows.size()), request.sampling, position + 1);
+      rows.push_back({pages, position < ids.size() ? ids[position] : *request.draft, position});
     }
-    if (!work.last) continue;
-    sampler_.set_row(uint32_t(drawn_requests.size()), requests_.at(work.request).sampling, end);
-    drawn_requests.push_back(work.request);
   }
-  const uint32_t first = uint32_t(rows.size());
-  rows.insert(rows.end(), drawn.begin(), drawn.end());
-  HADAL_TRY(decode_.step(rows, [&](Recorder& recorder) -> Status {
-    return drawn.empty() ? Status() : record_draw(recorder, first, uint32_t(drawn.size()));
-  }));
-  for (const PlannedWork& work : plan.decode) scheduler_.done(work);
-  for (uint32_t row = 0; row < drawn_requests.size(); ++row) {
-    take_token(drawn_requests[row], row, tokens);
+  const Stopwatch watch;
+  const auto draw = [&](Recorder& recorder, const model::DecodeBatch& batch) -> Status {
+    HADAL_TRY(record_draw(recorder, 0, batch.tokens));
+    return drafting ? record_drafts(recorder, batch) : Status();
+  };
+  HADAL_TRY(decode_.step(rows, draw));
+  const size_t before = tokens.size();
+  uint32_t row = 0;
+  for (const PlannedWork& work : plan.decode) {
+    scheduler_.done(work);
+    if (work.last) take_tokens(work, row + work.tokens - 1, drafting, tokens);
+    row += work.tokens + work.drafts;
   }
+  stats_.decoded_tokens += tokens.size() - before;
+  policy_.measured(watch.seconds(), double(tokens.size() - before) / double(plan.decode.size()));
   return {};
+}
+
+void Engine::take_tokens(const PlannedWork& work, uint32_t row, bool drafted,
+                         std::vector<EngineToken>& tokens) {
+  const std::optional<uint32_t> draft = requests_.at(work.request).draft;
+  if (!take_token(work.request, sampler_.id(row), tokens)) return;
+  stats_.verified_drafts += work.drafts;
+  if (work.drafts && *draft == sampler_.id(row)) {
+    ++stats_.accepted_drafts;
+    scheduler_.accept_draft(work.request);
+    if (!take_token(work.request, sampler_.id(++row), tokens)) return;
+  }
+  Request& request = requests_.at(work.request);
+  request.draft.reset();
+  if (drafted) request.draft = drafter_.id(row);
+  scheduler_.set_drafts(work.request, drafted ? 1 : 0);
 }
 
 Status Engine::run_prefill(const PlannedWork& work, std::vector<EngineToken>& tokens) {
@@ -169,13 +209,28 @@ Status Engine::run_prefill(const PlannedWork& work, std::vector<EngineToken>& to
                            return record_draw(recorder, chunk.tokens - 1, 1);
                          }));
   scheduler_.done(work);
-  if (work.last) take_token(work.request, 0, tokens);
+  if (work.last && !take_token(work.request, sampler_.id(0), tokens)) return {};
+  return options_.speculate ? prefill_drafts(work) : Status();
+}
+
+Status Engine::prefill_drafts(const PlannedWork& work) {
+  const auto next = scheduler_.tokens(work.request).subspan(work.begin + 1, work.tokens);
+  const auto draw = [&](Recorder& recorder, const PrefillChunk& chunk) -> Status {
+    if (!work.last) return {};
+    HADAL_TRY(model_->record_mtp_head(recorder, 0, chunk.tokens - 1, 1));
+    return drafter_.record(recorder, model_->logits().address(), 1);
+  };
+  HADAL_TRY(prefill_.run_mtp(0, scheduler_.pages(work.request), work.begin, next, model_->hidden(),
+                             draw));
+  if (!work.last) return {};
+  requests_.at(work.request).draft = drafter_.id(0);
+  scheduler_.set_drafts(work.request, 1);
   return {};
 }
 
-void Engine::take_token(RequestId id, uint32_t row, std::vector<EngineToken>& tokens) {
+bool Engine::take_token(RequestId id, uint32_t drawn, std::vector<EngineToken>& tokens) {
   const Request& request = requests_.at(id);
-  EngineToken token{id, sampler_.id(row)};
+  EngineToken token{id, drawn};
   scheduler_.append(id, token.id);
   if (std::find(request.stop_ids.begin(), request.stop_ids.end(), token.id) !=
       request.stop_ids.end()) {
@@ -183,8 +238,10 @@ void Engine::take_token(RequestId id, uint32_t row, std::vector<EngineToken>& to
   } else if (scheduler_.tokens(id).size() >= request.length) {
     token.finish = FinishReason::kLength;
   }
-  if (token.finish != FinishReason::kNone) cancel(id);
   tokens.push_back(token);
+  if (token.finish == FinishReason::kNone) return true;
+  cancel(id);
+  return false;
 }
 
 EngineStats Engine::stats() const {

@@ -43,9 +43,9 @@ Result<RequestId> Scheduler::add(RequestSpec spec) {
     return error(Errc::kOutOfDeviceMemory,
                  fmt::format("{} pages are needed, the cache has {}", pages, pool_->total_pages()));
   }
-  Request request{++last_id_, std::move(spec.prompt), 0, 0, 0, spec.priority, 0,
-                  false,      SequencePages(*pool_)};
-  request.prompt_tokens = request.known();
+  Request request(*pool_);
+  request.id = ++last_id_, request.ids = std::move(spec.prompt), request.priority = spec.priority;
+  request.prompt_tokens = request.known(), request.max_tokens = uint32_t(positions);
   requests_.push_back(std::move(request));
   return last_id_;
 }
@@ -138,6 +138,15 @@ void Scheduler::plan_decode(StepPlan& plan) {
     work.tokens += more, rows += more;
     work.last = work.begin + work.tokens == request.known();
   }
+  // Then guesses. A request's last token needs no row.
+  for (PlannedWork& work : plan.decode) {
+    Request& request = find(work.request);
+    const uint32_t most = request.max_tokens - request.known() - 1;
+    const uint32_t drafts = std::min({request.drafts, options_.max_rows - rows, most});
+    if (!work.last || drafts == 0) continue;
+    if (!request.pages.reserve(request.known() + drafts).ok()) continue;
+    work.drafts = drafts, rows += drafts;
+  }
 }
 
 bool Scheduler::admit(Request& request, StepPlan& plan) {
@@ -167,7 +176,7 @@ void Scheduler::plan_chunk(Request& request, uint32_t& budget, StepPlan& plan) {
 
 void Scheduler::plan_prefill(StepPlan& plan) {
   uint32_t rows = 0;
-  for (const PlannedWork& work : plan.decode) rows += work.tokens;
+  for (const PlannedWork& work : plan.decode) rows += work.tokens + work.drafts;
   uint32_t budget = prefill_budget(rows);
   stats_.prefill_budget = budget;
   const std::vector<Request*> admitted = admitted_in_order();
@@ -199,6 +208,16 @@ void Scheduler::done(const PlannedWork& work) {
     request.pages.publish(std::span(request.ids).first(request.prompt_tokens),
                           PageOrigin::kPrefill);
   }
+}
+
+void Scheduler::set_drafts(RequestId id, uint32_t drafts) {
+  find(id).drafts = drafts;
+}
+
+void Scheduler::accept_draft(RequestId id) {
+  Request& request = find(id);
+  assert(request.computed + 1 == request.known());
+  ++request.computed;
 }
 
 void Scheduler::append(RequestId id, uint32_t token) {

@@ -3,6 +3,7 @@
 #include "hadal/runtime/scheduler.h"
 
 #include <gtest/gtest.h>
+#include "hadal/runtime/draft_policy.h"
 
 #include <algorithm>
 #include <map>
@@ -207,6 +208,47 @@ TEST(SchedulerHost, ThePrefillBudgetFollowsMeasuredTimes) {
   EXPECT_NEAR(budget(0.02, 4e-4), 200, 2);
   EXPECT_EQ(budget(0.02, 1e-5), 512u);  // a chunk at most
   EXPECT_EQ(budget(0.2, 1e-3), 16u);    // never nothing
+}
+
+TEST(SchedulerHost, DraftsTakeRowsThatAreLeft) {
+  PagePool pool(8);
+  SchedulerOptions options;
+  options.max_rows = 3;
+  Scheduler scheduler(pool, options);
+  const auto a = scheduler.add({prompt(10, 0), 4}), b = scheduler.add({prompt(10, 50), 4});
+  for (const PlannedWork& work : scheduler.plan().prefill) {
+    scheduler.done(work);
+    scheduler.append(work.request, 1);
+    scheduler.set_drafts(work.request, 2);
+  }
+  StepPlan plan = scheduler.plan();  // two own rows, one is left
+  ASSERT_EQ(plan.decode.size(), 2u);
+  EXPECT_EQ(plan.decode[0].drafts, 1u);
+  EXPECT_EQ(plan.decode[1].drafts, 0u);
+  scheduler.done(plan.decode[0]);
+  scheduler.append(*a, 2);
+  scheduler.accept_draft(*a);  // 13 known tokens, 12 computed: one may follow, and needs no row
+  scheduler.append(*a, 3);
+  scheduler.remove(*b);
+  plan = scheduler.plan();
+  ASSERT_EQ(plan.decode.size(), 1u);
+  EXPECT_EQ(plan.decode[0].begin, 12u);
+  EXPECT_EQ(plan.decode[0].drafts, 0u);
+}
+
+TEST(DraftPolicyHost, KeepsWhatGivesMoreTokensPerSecond) {
+  for (const bool pays : {true, false}) {
+    DraftPolicy policy;
+    uint32_t drafted = 0, steps = 0;
+    for (; steps < 5000; ++steps) {
+      const bool drafts = policy.drafts();
+      drafted += drafts;
+      policy.measured(drafts ? (pays ? 1.2 : 1.8) : 1.0, drafts ? 1.6 : 1.0);
+    }
+    const uint32_t others = pays ? steps - drafted : drafted;
+    EXPECT_GT(others, 8u);
+    EXPECT_LT(others, steps / 50);
+  }
 }
 
 // Low priorities under a stream of higher ones: waiting counts.

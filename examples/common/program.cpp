@@ -336,6 +336,8 @@ Result<LoadedModel> load_model(const ModelRequest& request) {
   HADAL_ASSIGN(options.max_context, choose_context(request.context, config));
   options.max_tokens = std::min(request.max_tokens, options.max_context);
   options.max_logit_rows = request.max_logit_rows;
+  options.max_decode_rows = request.decode_rows;
+  options.max_tokens = std::max(options.max_tokens, request.decode_rows);
   model::LoadOptions load;
   load.absorb_bf16 = request.absorb_bf16;
   load.load_mtp = request.load_mtp;
@@ -344,7 +346,8 @@ Result<LoadedModel> load_model(const ModelRequest& request) {
   device_options.select = request.device;
   device_options.cache_dir = default_cache_dir();
   HADAL_ASSIGN(loaded.device, Device::create(device_options));
-  const uint32_t pages = ceil_div(options.max_context, runtime::kPageTokens);
+  const uint32_t pages =
+      request.pages ? request.pages : ceil_div(options.max_context, runtime::kPageTokens);
   HADAL_TRY(model::check_supported(config, options, loaded.device->caps()));
   HADAL_TRY(
       check_memory(loaded.device->caps(), weights_bytes, model::workspace_bytes(config, options),

@@ -80,6 +80,8 @@ struct ModelRequest {
   uint32_t context = 0;       // positions the cache must hold; 0 = what the model declares
   uint32_t max_tokens = 512;  // prefill chunk
   uint32_t max_logit_rows = 1;
+  uint32_t decode_rows = 1;  // sequences of a decode step
+  uint32_t pages = 0;        // of the cache; 0 = one sequence of the whole context
   CacheFormat cache_format = CacheFormat::kF32;
   bool absorb_bf16 = false;
   bool load_mtp = false;

@@ -1,4 +1,5 @@
-// hadal-generate MODEL_DIR [PROMPT]: streams text from a checkpoint, token by token.
+// hadal-generate MODEL_DIR [PROMPT]: streams text from a checkpoint, token by token; with
+// --prompts, many prompts at once (batch.h).
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
@@ -7,6 +8,7 @@
 #include <optional>
 
 #include "common/program.h"
+#include "generate/batch.h"
 #include "hadal/runtime/generator.h"
 
 namespace {
@@ -17,7 +19,9 @@ constexpr const char* kProgram = "hadal-generate";
 struct Arguments {
   examples::ModelRequest model;
   std::string prompt = "Once upon a time";
-  std::optional<std::string> prompt_file, ids;
+  std::optional<std::string> prompt_file, ids, prompts;
+  uint32_t rows = 32;
+  bool speculate = false;
   runtime::GenerateOptions generate;
   bool ignore_eos = false, print_ids = false, quiet = false, profile = false;
 };
@@ -146,6 +150,14 @@ Status run(Arguments& a) {
   return {};
 }
 
+Status run_batch(const Arguments& a) {
+  examples::BatchRequest batch;
+  batch.model = a.model, batch.prompts_file = *a.prompts, batch.rows = a.rows;
+  batch.max_new_tokens = a.generate.max_new_tokens, batch.sampling = a.generate.sampling;
+  batch.ignore_eos = a.ignore_eos, batch.speculate = a.speculate, batch.quiet = a.quiet;
+  return examples::generate_batch(batch);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -158,9 +170,22 @@ int main(int argc, char** argv) {
   auto* file = app.add_option("--prompt-file", a.prompt_file,
                               "read the prompt from a file ('-': standard input)")
                    ->excludes(prompt);
-  app.add_option("--ids", a.ids, "prompt as token ids, e.g. 5,17,3")
-      ->excludes(prompt)
-      ->excludes(file);
+  auto* ids = app.add_option("--ids", a.ids, "prompt as token ids, e.g. 5,17,3")
+                  ->excludes(prompt)
+                  ->excludes(file);
+  auto* prompts =
+      app.add_option("--prompts", a.prompts,
+                     "many prompts, one per line of a file ('-': standard input), generated "
+                     "together; prints one JSON object per prompt")
+          ->excludes(prompt)
+          ->excludes(file)
+          ->excludes(ids);
+  app.add_option("--rows", a.rows, "prompts that generate together")
+      ->check(CLI::Range(1u, 1024u))
+      ->needs(prompts)
+      ->capture_default_str();
+  app.add_flag("--speculate", a.speculate, "draft with the checkpoint's MTP layer where it pays")
+      ->needs(prompts);
   app.add_option("-n,--max-new-tokens", a.generate.max_new_tokens)->capture_default_str();
   app.add_option("--temperature", sampling.temperature, "0 is greedy")->capture_default_str();
   app.add_option("--top-k", sampling.top_k, "0 is off")->capture_default_str();
@@ -177,12 +202,13 @@ int main(int argc, char** argv) {
   examples::add_cache_option(app, a.model.cache_format);
   app.add_flag("--absorb-bf16", a.model.absorb_bf16, "bfloat16 copy of kv_b_proj for decode");
   app.add_flag("--ignore-eos", a.ignore_eos, "go on behind the end-of-text token");
-  app.add_flag("--print-ids", a.print_ids, "print token ids instead of text");
+  app.add_flag("--print-ids", a.print_ids, "print token ids instead of text")->excludes(prompts);
   app.add_flag("--quiet", a.quiet, "print the generated text only");
-  app.add_flag("--profile", a.profile, "device time by kernel, on standard error");
+  app.add_flag("--profile", a.profile, "device time by kernel, on standard error")
+      ->excludes(prompts);
   return examples::run_program(app, argc, argv, [&] {
     examples::install_interrupt_handler();
     a.model.progress = !a.quiet;
-    return run(a);
+    return a.prompts ? run_batch(a) : run(a);
   });
 }

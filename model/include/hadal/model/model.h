@@ -126,9 +126,11 @@ class Model {
 
   // The MTP module `index` over rows: x = eh_proj([norm(embedding(ids)); norm(previous hidden)]),
   // its layer, then head norm into hidden(). batch.ids are the tokens one further than
-  // batch.positions say; previous_hidden float [tokens, hidden] has row_stride() too and must not
-  // be hidden() itself.
+  // batch.positions say; previous_hidden float [tokens, hidden] has row_stride() too and may be
+  // hidden() itself, whose rows are then overwritten at the end.
   [[nodiscard]] Status record_mtp(Recorder& recorder, uint32_t index, const PrefillBatch& batch,
+                                  const CacheView& cache, DeviceAddress previous_hidden);
+  [[nodiscard]] Status record_mtp(Recorder& recorder, uint32_t index, const DecodeBatch& batch,
                                   const CacheView& cache, DeviceAddress previous_hidden);
   [[nodiscard]] Status record_mtp_head(Recorder& recorder, uint32_t index, uint32_t first,
                                        uint32_t rows);

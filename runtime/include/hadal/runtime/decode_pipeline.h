@@ -28,7 +28,7 @@ class DecodePipeline {
                                                      const KvCache& cache, uint32_t max_rows,
                                                      const RecorderOptions& options = {});
 
-  using RecordHook = std::function<Status(Recorder&)>;
+  using RecordHook = std::function<Status(Recorder&, const model::DecodeBatch&)>;
   // Runs one step and waits; `record` adds what follows the hidden states (a head, a sampler).
   // Errors: kInvalidArgument for too many rows, an id outside the vocabulary, a position beyond the
   // context; kOutOfDeviceMemory when the cache is full.

@@ -9,10 +9,12 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <unordered_map>
 #include <vector>
 
 #include "hadal/runtime/decode_pipeline.h"
+#include "hadal/runtime/draft_policy.h"
 #include "hadal/runtime/prefill_pipeline.h"
 #include "hadal/runtime/sampler.h"
 #include "hadal/runtime/scheduler.h"
@@ -25,6 +27,8 @@ struct EngineOptions {
   uint32_t max_chunk = 512;  // prefill tokens per step; at most the model's max_tokens
   uint32_t aging_steps = 512;
   double step_seconds = 0.1;  // SchedulerOptions
+  bool speculate = false;     // with the checkpoint's MTP layer
+  bool always_draft = false;  // also where measured step times say that it does not pay
 };
 
 struct EngineRequest {
@@ -52,13 +56,16 @@ struct EngineStats {
   SchedulerStats scheduler;
   PagePoolStats pages;
   uint64_t steps = 0, prefilled_tokens = 0, decoded_rows = 0;
+  uint64_t decoded_tokens = 0;  // given by decode steps
+  uint64_t verified_drafts = 0, accepted_drafts = 0;
   double prefill_seconds = 0.0, decode_seconds = 0.0;  // host time around the pipelines
 };
 
 class Engine {
  public:
   // Model, cache and pool must outlive the engine; the pool is its alone. Not thread-safe. Errors:
-  // kInvalidArgument for options beyond the model's.
+  // kInvalidArgument for options beyond the model's; kUnsupported for speculation without an MTP
+  // layer.
   [[nodiscard]] static Result<Engine> create(Device& device, model::Model& model,
                                              const KvCache& cache, PagePool& pages,
                                              const EngineOptions& options);
@@ -81,24 +88,35 @@ class Engine {
   struct Request {
     SamplingOptions sampling;
     std::vector<uint32_t> stop_ids;
-    uint32_t length = 0;  // prompt and new tokens
+    uint32_t length = 0;            // prompt and new tokens
+    std::optional<uint32_t> draft;  // of the token after the next
   };
-  Engine(model::Model& model, PagePool& pages, EngineOptions options, PrefillPipeline prefill,
-         DecodePipeline decode, Sampler sampler);
+  Engine(model::Model& model, const KvCache& cache, PagePool& pages, EngineOptions options,
+         PrefillPipeline prefill, DecodePipeline decode, Sampler sampler, Sampler drafter);
   [[nodiscard]] Result<std::vector<EngineToken>> run_plan(const StepPlan& plan);
   [[nodiscard]] Status run_decode(const StepPlan& plan, std::vector<EngineToken>& tokens);
   [[nodiscard]] Status run_prefill(const PlannedWork& work, std::vector<EngineToken>& tokens);
   // Draws rows [0, rows) from the hidden rows from `first` on.
   [[nodiscard]] Status record_draw(Recorder& recorder, uint32_t first, uint32_t rows);
-  void take_token(RequestId request, uint32_t row, std::vector<EngineToken>& tokens);
+  // Guesses what follows each row's drawn token, in the same submission.
+  [[nodiscard]] Status record_drafts(Recorder& recorder, const model::DecodeBatch& batch);
+  // The MTP layer over the rows that `work` has just prefilled.
+  [[nodiscard]] Status prefill_drafts(const PlannedWork& work);
+  // The tokens of a request's rows: its own from `row`, and those of its right drafts.
+  void take_tokens(const PlannedWork& work, uint32_t row, bool drafted,
+                   std::vector<EngineToken>& tokens);
+  // False when the request has ended.
+  [[nodiscard]] bool take_token(RequestId request, uint32_t id, std::vector<EngineToken>& tokens);
 
   model::Model* model_;
+  const KvCache* cache_;
   PagePool* pages_;
   EngineOptions options_;
   PrefillPipeline prefill_;
   DecodePipeline decode_;
-  Sampler sampler_;
+  Sampler sampler_, drafter_;
   Scheduler scheduler_;
+  DraftPolicy policy_;
   std::unordered_map<RequestId, Request> requests_;
   EngineStats stats_;
 };

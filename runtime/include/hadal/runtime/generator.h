@@ -1,6 +1,6 @@
 // Generates from one prompt: prefill, then decode token by token. The smallest user of the
-// pipelines. A prompt that begins like an earlier one takes its whole pages over; the tokens are the
-// same, because a row's bits do not depend on who else was computed.
+// pipelines. A prompt that begins like an earlier one takes its whole pages over; the tokens are
+// the same, because a row's bits do not depend on who else was computed.
 #pragma once
 
 #include <cstdint>
@@ -26,7 +26,7 @@ struct GenerateOptions {
 struct GenerateResult {
   std::vector<uint32_t> ids;  // generated, the stop id included
   uint32_t prompt_tokens = 0;
-  uint32_t reused_tokens = 0;     // of them, taken over from an earlier prompt's pages
+  uint32_t reused_tokens = 0;    // of them, taken over from an earlier prompt's pages
   double prefill_seconds = 0.0;  // until the first token is known
   double decode_seconds = 0.0;   // the rest
 };

@@ -32,6 +32,8 @@ class Sampler {
   void set_row(uint32_t row, const SamplingOptions& options, uint32_t position);
   // Records the draw of rows [0, rows) from float logits [rows, vocab].
   [[nodiscard]] Status record(Recorder& recorder, DeviceAddress logits, uint32_t rows);
+  // Where the ids lie, u32 [max_rows], for a later dispatch of the same recorder.
+  [[nodiscard]] DeviceAddress ids() const { return ids_.address(); }
   // After the recorder ran.
   [[nodiscard]] uint32_t id(uint32_t row) const;
 

@@ -47,6 +47,7 @@ struct PlannedWork {
   RequestId request = 0;
   uint32_t begin = 0, tokens = 0;
   bool last = false;
+  uint32_t drafts = 0;  // positions behind the last one, with guessed tokens
 };
 
 struct StepPlan {
@@ -76,8 +77,14 @@ class Scheduler {
   // What the next step computes; empty when nothing is left to do. Its work must be executed (or
   // its requests removed) before the next plan.
   [[nodiscard]] StepPlan plan();
-  // The work was executed.
+  // How many drafts of its next tokens a generating request has: the next plan computes as many as
+  // rows and pages are left for, behind everybody's own tokens.
+  void set_drafts(RequestId id, uint32_t drafts);
+  // The work was executed, without its drafts.
   void done(const PlannedWork& work);
+  // The draft at the request's next position was its next token, which has been appended: the row
+  // is computed already.
+  void accept_draft(RequestId id);
   // The token that work with `last` gave.
   void append(RequestId id, uint32_t token);
   // How long the parts of a step took: the prefill budget learns from it.
@@ -93,12 +100,14 @@ class Scheduler {
   struct Request {
     RequestId id = 0;  // ascending with arrival
     std::vector<uint32_t> ids;
-    uint32_t prompt_tokens = 0, max_tokens = 0;
-    uint32_t computed = 0;  // positions whose rows are in the cache
+    uint32_t prompt_tokens = 0, max_tokens = 0;  // prompt, and prompt with all that it may generate
+    uint32_t computed = 0;                       // positions whose rows are in the cache
+    uint32_t drafts = 0;
     int32_t priority = 0;
     uint64_t waited = 0;  // steps
     bool admitted = false;
     SequencePages pages;
+    explicit Request(PagePool& pool) : pages(pool) {}
     [[nodiscard]] uint32_t known() const { return uint32_t(ids.size()); }
   };
   // Higher goes first; a priority weighs aging_steps.

@@ -1,0 +1,153 @@
+#include "generate/batch.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <map>
+#include <nlohmann/json.hpp>
+
+#include "hadal/runtime/engine.h"
+
+namespace hadal::examples {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+// A line of the file, and what became of it.
+struct Prompt {
+  std::string text;
+  std::vector<uint32_t> ids, generated;
+  runtime::FinishReason finish = runtime::FinishReason::kNone;
+};
+
+Result<std::vector<Prompt>> read_prompts(const BatchRequest& request,
+                                         const model::Tokenizer& tokenizer, uint32_t context) {
+  HADAL_ASSIGN(const std::string text, read_text(request.prompts_file));
+  std::vector<Prompt> prompts;
+  for (size_t begin = 0; begin < text.size();) {
+    const size_t end = std::min(text.find('\n', begin), text.size());
+    Prompt prompt;
+    prompt.text = text.substr(begin, end - begin);
+    begin = end + 1;
+    if (prompt.text.ends_with('\r')) prompt.text.pop_back();
+    if (prompt.text.empty()) continue;
+    HADAL_ASSIGN(prompt.ids, tokenizer.encode(prompt.text));
+    if (prompt.ids.size() >= context) {
+      return Status(Errc::kInvalidArgument,
+                    fmt::format("--prompts: prompt {} must be shorter than the context of {} "
+                                "tokens, got {}",
+                                prompts.size() + 1, context, prompt.ids.size()));
+    }
+    prompts.push_back(std::move(prompt));
+  }
+  if (prompts.empty()) {
+    return Status(Errc::kInvalidArgument, "--prompts: the file has no line with a prompt");
+  }
+  return prompts;
+}
+
+// Pages for the `rows` longest prompts at once.
+uint32_t pages_for(const std::vector<Prompt>& prompts, const BatchRequest& request,
+                   uint32_t context) {
+  std::vector<uint32_t> pages;
+  for (const Prompt& p : prompts) {
+    const uint64_t tokens = p.ids.size() + uint64_t{request.max_new_tokens};
+    pages.push_back(ceil_div(uint32_t(std::min<uint64_t>(tokens, context)), runtime::kPageTokens));
+  }
+  std::sort(pages.rbegin(), pages.rend());
+  uint64_t sum = 0;
+  for (size_t i = 0; i < std::min<size_t>(pages.size(), request.rows); ++i) sum += pages[i];
+  return uint32_t(std::min<uint64_t>(sum, 1u << 24));
+}
+
+Status print_result(size_t index, const Prompt& prompt, const model::Tokenizer& tokenizer) {
+  HADAL_ASSIGN(const std::string text, tokenizer.decode(prompt.generated));
+  Json line;
+  line["index"] = index, line["prompt"] = prompt.text, line["text"] = text;
+  line["prompt_tokens"] = prompt.ids.size(), line["generated_tokens"] = prompt.generated.size();
+  line["finish"] = prompt.finish == runtime::FinishReason::kStop ? "stop" : "length";
+  fmt::print("{}\n", line.dump(-1, ' ', false, Json::error_handler_t::replace));
+  std::fflush(stdout);
+  return {};
+}
+
+void print_statistics(const LoadedModel& loaded, const runtime::EngineStats& s, double seconds) {
+  const Caps& caps = loaded.device->caps();
+  fmt::print(stderr, "device   {} ({} {})\n", caps.device_name, caps.driver_name, caps.driver_info);
+  fmt::print(stderr, "load     {:.2f} s ({})\n", loaded.load_seconds,
+             bytes_text(loaded.checkpoint_bytes));
+  fmt::print(stderr, "prefill  {} tokens in {:.3f} s, {:.1f} tokens/s; {} more taken over\n",
+             s.prefilled_tokens, s.prefill_seconds,
+             double(s.prefilled_tokens) / std::max(s.prefill_seconds, 1e-9),
+             s.scheduler.reused_tokens);
+  fmt::print(stderr, "decode   {} tokens in {:.3f} s, {:.1f} tokens/s\n", s.decoded_tokens,
+             s.decode_seconds, double(s.decoded_tokens) / std::max(s.decode_seconds, 1e-9));
+  if (s.verified_drafts) {
+    fmt::print(stderr, "drafts   {} of {} right\n", s.accepted_drafts, s.verified_drafts);
+  }
+  fmt::print(stderr, "all      {} steps, {} preemptions, {:.3f} s\n", s.steps,
+             s.scheduler.preemptions, seconds);
+  fmt::print(stderr, "memory   {} on the device, {} resident at most\n",
+             bytes_text(loaded.device->peak_allocated_bytes()), bytes_text(peak_resident_bytes()));
+}
+
+}  // namespace
+
+Status generate_batch(const BatchRequest& request) {
+  HADAL_TRY(runtime::check_sampling(request.sampling));
+  if (request.max_new_tokens == 0) {
+    return {Errc::kInvalidArgument, "--max-new-tokens: must be at least 1 with --prompts, got 0"};
+  }
+  HADAL_ASSIGN(const model::ModelConfig config, load_config(request.model.directory));
+  HADAL_ASSIGN(const model::Tokenizer tokenizer, model::Tokenizer::load(request.model.directory));
+  HADAL_TRY(check_tokenizer(request.model.directory, tokenizer, config));
+  HADAL_ASSIGN(const uint32_t context, choose_context(request.model.context, config));
+  HADAL_ASSIGN(std::vector<Prompt> prompts, read_prompts(request, tokenizer, context));
+
+  runtime::EngineOptions options;
+  options.speculate = request.speculate;
+  options.max_rows = uint32_t(std::min<size_t>(prompts.size(), request.rows));
+  if (request.speculate) options.max_rows *= 2;  // a guess beside each token
+  ModelRequest model = request.model;
+  model.context = context, model.load_mtp = request.speculate;
+  model.decode_rows = model.max_logit_rows = options.max_rows;
+  model.max_tokens = std::max(model.max_tokens, options.max_rows);
+  model.pages = pages_for(prompts, request, context);
+  HADAL_ASSIGN(LoadedModel loaded, load_model(model));
+  options.max_chunk = loaded.model->options().max_tokens;
+  HADAL_ASSIGN(runtime::Engine engine,
+               runtime::Engine::create(*loaded.device, *loaded.model, *loaded.cache, *loaded.pages,
+                                       options));
+
+  const auto start = std::chrono::steady_clock::now();
+  std::map<runtime::RequestId, size_t> index;
+  for (size_t i = 0; i < prompts.size(); ++i) {
+    runtime::EngineRequest r;
+    r.prompt = prompts[i].ids, r.max_new_tokens = request.max_new_tokens;
+    r.sampling = request.sampling;
+    if (!request.ignore_eos) r.stop_ids = config.eos_token_ids;
+    HADAL_ASSIGN(const runtime::RequestId id, engine.add(r));
+    index[id] = i;
+  }
+  size_t printed = 0;
+  while (!engine.idle()) {
+    if (interrupted()) return {Errc::kCancelled, "generate: cancelled"};
+    HADAL_ASSIGN(const std::vector<runtime::EngineToken> tokens, engine.step());
+    for (const runtime::EngineToken& token : tokens) {
+      Prompt& prompt = prompts[index.at(token.request)];
+      prompt.generated.push_back(token.id);
+      prompt.finish = token.finish;
+    }
+    for (; printed < prompts.size() && prompts[printed].finish != runtime::FinishReason::kNone;
+         ++printed) {
+      HADAL_TRY(print_result(printed, prompts[printed], tokenizer));
+    }
+  }
+  const double seconds =
+      std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  if (!request.quiet) print_statistics(loaded, engine.stats(), seconds);
+  return {};
+}
+
+}  // namespace hadal::examples

@@ -1,0 +1,24 @@
+// hadal-generate --prompts: many prompts through the engine at once.
+#pragma once
+
+#include <string>
+
+#include "common/program.h"
+#include "hadal/runtime/sampler.h"
+
+namespace hadal::examples {
+
+struct BatchRequest {
+  ModelRequest model;
+  std::string prompts_file;  // one prompt per line
+  uint32_t rows = 32;        // prompts that generate together
+  uint32_t max_new_tokens = 200;
+  runtime::SamplingOptions sampling;
+  bool ignore_eos = false, speculate = false, quiet = false;
+};
+
+// Prints one JSON object per prompt, in the file's order, as soon as it and those before it are
+// done; statistics on standard error.
+[[nodiscard]] Status generate_batch(const BatchRequest& request);
+
+}  // namespace hadal::examples

@@ -1,0 +1,94 @@
+// hadal-generate --prompts: what many prompts together print is what each prints alone.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <sstream>
+
+#include <nlohmann/json.hpp>
+
+#include "support/child.h"
+#include "support/safetensors_writer.h"
+
+namespace hadal::test {
+namespace {
+
+using hadal::testing::TempDir;
+using hadal::testing::write_file;
+using nlohmann::json;
+
+const std::string kModel = HADAL_SOURCE_DIR "/examples/models/fables";
+
+ChildResult generate(const std::vector<std::string>& arguments) {
+  static const TempDir cache;
+  ChildOptions options;
+  options.environment = {"XDG_CACHE_HOME=" + cache.path().string(), "LP_NUM_THREADS=0"};
+  options.on_device = true;
+  std::vector<std::string> command{HADAL_GENERATE, kModel};
+  command.insert(command.end(), arguments.begin(), arguments.end());
+  return run_child(command, options);
+}
+
+TEST(ProgramsGpu, ManyPromptsPrintWhatEachPrintsAlone) {
+  TempDir dir;
+  const std::vector<std::string> prompts = {"Once upon a time", "The king \"said\"",
+                                            "A fox and a cr\xc3\xb6w", "The"};
+  // Empty lines are none; a last line needs no end.
+  write_file(dir / "prompts",
+             prompts[0] + "\n\n" + prompts[1] + "\r\n" + prompts[2] + "\n" + prompts[3]);
+  const std::string file = (dir / "prompts").string();
+  const std::vector<std::string> sampling = {"-n",     "30", "--temperature", "0.8",
+                                             "--seed", "11", "--quiet"};
+  std::vector<std::string> texts;
+  for (const std::string& prompt : prompts) {
+    std::vector<std::string> arguments = {prompt};
+    arguments.insert(arguments.end(), sampling.begin(), sampling.end());
+    const ChildResult r = generate(arguments);
+    ASSERT_EQ(r.code, 0) << r.errors;
+    texts.push_back(r.output.substr(0, r.output.size() - 1));
+  }
+  for (const std::vector<std::string>& more :
+       {std::vector<std::string>{}, {"--rows", "2"}, {"--speculate"}}) {
+    std::vector<std::string> arguments = {"--prompts", file};
+    arguments.insert(arguments.end(), sampling.begin(), sampling.end());
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    const ChildResult r = generate(arguments);
+    ASSERT_EQ(r.code, 0) << r.errors;
+    EXPECT_EQ(r.errors, "");
+    std::istringstream lines(r.output);
+    std::string line;
+    for (size_t i = 0; i < prompts.size(); ++i) {
+      ASSERT_TRUE(std::getline(lines, line));
+      const json object = json::parse(line);
+      EXPECT_EQ(object["index"], i);
+      EXPECT_EQ(object["prompt"], prompts[i]);
+      EXPECT_EQ(object["text"], texts[i]);
+      EXPECT_EQ(object["finish"], object["generated_tokens"] == 30 ? "length" : "stop");
+    }
+    EXPECT_FALSE(std::getline(lines, line));
+  }
+}
+
+TEST(ProgramsGpu, PromptFilesAreRefusedByName) {
+  TempDir dir;
+  const std::string file = (dir / "prompts").string();
+  const auto message = [&](const std::string& content, std::vector<std::string> more) {
+    write_file(dir / "prompts", content);
+    more.insert(more.begin(), {"--prompts", file});
+    const ChildResult r = generate(more);
+    EXPECT_EQ(r.code, 2);
+    EXPECT_EQ(r.output, "");
+    EXPECT_EQ(std::count(r.errors.begin(), r.errors.end(), '\n'), 1) << r.errors;
+    return r.errors;
+  };
+  EXPECT_EQ(message("\n\n", {}), "hadal-generate: --prompts: the file has no line with a prompt\n");
+  EXPECT_NE(message("a\n" + std::string(5000, 'x') + "\n", {"--context", "64"})
+                .find("--prompts: prompt 2 must be shorter than the context of 64 tokens"),
+            std::string::npos);
+  EXPECT_NE(message("a\n", {"-n", "0"}).find("--max-new-tokens"), std::string::npos);
+  EXPECT_NE(message("a\n", {"--rows", "0"}).find("--rows"), std::string::npos);
+  EXPECT_NE(message("a\n", {"--print-ids"}).find("--prompts"), std::string::npos);
+  EXPECT_NE(message("\xff\xfe\n", {}).find("hadal-generate: "), std::string::npos);
+}
+
+}  // namespace
+}  // namespace hadal::test
