@@ -1,5 +1,5 @@
 // The paths of mla_prefill and mla_decode: which may run, with which tile. Pure but for
-// attention_coopmat_pipeline. Private.
+// attention_tile_pipeline. Private.
 #pragma once
 
 #include <cstdint>
@@ -31,22 +31,27 @@ struct AttentionPathChoice {
   AttentionTile tile;
   AttentionRejections rejected;
 };
-// Tried in this order: kCoopMat, kLanes, kPortable.
+// Tried in this order: kCoopMat, kShared, kLanes, kPortable.
 [[nodiscard]] AttentionPathChoice choose_attention_path(const AttentionSizes& sizes,
                                                         const Caps& caps,
                                                         const AttentionPolicy& policy);
 
-// The pipeline of a coopmat module; `constants` are the kernel's own. Errors: kUnsupported where
-// the device or this build cannot run the path.
-[[nodiscard]] Result<const vk::Pipeline*> attention_coopmat_pipeline(
-    Device& device, std::string_view module, const AttentionTile& tile, bool use_fma,
-    std::initializer_list<vk::SpecConstant> constants, uint32_t push_bytes);
+// Whether a configuration of `path` has a tile.
+[[nodiscard]] inline bool has_tile(AttentionPath path) {
+  return path == AttentionPath::kCoopMat || path == AttentionPath::kShared;
+}
+
+// The pipeline of a tile; `constants` are the kernel's own. Errors: kUnsupported where the device
+// or this build cannot run the path.
+[[nodiscard]] Result<const vk::Pipeline*> attention_tile_pipeline(
+    Device& device, AttentionPath path, std::string_view module, const AttentionTile& tile,
+    bool use_fma, std::initializer_list<vk::SpecConstant> constants, uint32_t push_bytes);
 
 // "; not coopmat: ...; not lanes: ..."
 [[nodiscard]] std::string rejections_text(const AttentionRejections& rejected);
 
-// "coopmat, 32 rows x 64 channels, matrix 16x16x16, 8 subgroups of 32, 4 matrices of values each,
-// shared 31872 bytes"
+// "32 rows x 64 channels, 4 slices of 128 value channels, matrix 16x16x16, subgroup 32, workgroup
+// 256, shared 31872 bytes"
 [[nodiscard]] std::string to_string(const AttentionTile& tile);
 
 }  // namespace hadal

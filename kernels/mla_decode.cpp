@@ -19,7 +19,8 @@
 namespace hadal {
 namespace {
 
-constexpr std::string_view kCoopMatModule = "mla_decode_coopmat";
+constexpr std::string_view kCoopMatModule = "mla_decode_coopmat",
+                           kSharedModule = "mla_decode_shared";
 constexpr uint32_t kMaxLanesRope = 0xffff;  // MlaDecodeLanesPush::widths
 constexpr uint32_t kMaxStride = 1u << 24;   // the 64 rows of a page stay far from 32 bits
 
@@ -118,8 +119,8 @@ MlaDecodeShape MlaDecodeShape::packed(uint32_t tokens, uint32_t heads, uint32_t 
 
 std::string MlaDecodeConfig::to_string() const {
   std::string text;
-  if (path == AttentionPath::kCoopMat) {
-    text = hadal::to_string(gpu_tile);
+  if (has_tile(path)) {
+    text = fmt::format("{}, {}", attention_path_name(path), hadal::to_string(gpu_tile));
   } else if (lanes) {
     text = fmt::format("lanes, {} heads, {} keys x {} channels, runs of {}", tile, lanes.tile_keys,
                        lanes.tile_channels, lanes.run * layout::kKvPageTokens);
@@ -203,9 +204,9 @@ MlaDecodeConfig mla_decode_choose(const MlaDecodeShape& shape, const Caps& caps,
   config.use_fma = caps.use_fma;
   config.cache_format = shape.cache_format, config.o_type = shape.o_type;
   config.combine_workgroup_size = column_workgroup_size(caps);
-  if (config.path == AttentionPath::kCoopMat) {
+  if (has_tile(config.path)) {
     config.gpu_tile = choice.tile, config.tile = choice.tile.rows;
-    config.workgroup_size = choice.tile.subgroups * choice.tile.subgroup_size;
+    config.workgroup_size = choice.tile.workgroup_size;
     return config;
   }
   if (config.path == AttentionPath::kLanes) {
@@ -244,9 +245,11 @@ Result<MlaDecode> MlaDecode::create(Device& device, const MlaDecodeConfig& confi
   const bool out_bf16 = config.o_type == ElementType::kBf16;
   HADAL_ASSIGN(
       const vk::Pipeline* pipeline,
-      config.path == AttentionPath::kCoopMat
-          ? attention_coopmat_pipeline(
-                device, kCoopMatModule, config.gpu_tile, config.use_fma,
+      has_tile(config.path)
+          ? attention_tile_pipeline(
+                device, config.path,
+                config.path == AttentionPath::kCoopMat ? kCoopMatModule : kSharedModule,
+                config.gpu_tile, config.use_fma,
                 {{layout::kMlaDecodeSpecFormat, format}, {layout::kMlaDecodeSpecOutBf16, out_bf16}},
                 sizeof(layout::MlaDecodePush))
       : config.lanes
@@ -289,7 +292,7 @@ Status MlaDecode::check_call(const MlaDecodeShape& s, const MlaDecodeArgs& args)
   if (args.o % element_bytes(s.o_type)) {
     return error(fmt::format("o must be aligned to its element, got {:#x}", args.o));
   }
-  if (config_.path == AttentionPath::kCoopMat) {
+  if (has_tile(config_.path)) {
     if (s.rank > config_.gpu_tile.value_channels()) {
       return error(fmt::format("rank must be at most the configuration's {}, got {}",
                                config_.gpu_tile.value_channels(), s.rank));

@@ -19,7 +19,8 @@
 namespace hadal {
 namespace {
 
-constexpr std::string_view kCoopMatModule = "mla_prefill_coopmat";
+constexpr std::string_view kCoopMatModule = "mla_prefill_coopmat",
+                           kSharedModule = "mla_prefill_shared";
 constexpr uint32_t kMaxStride = 1u << 24;  // the 64 rows of a block stay far from 32 bits
 
 Status error(std::string text) {
@@ -72,8 +73,8 @@ MlaPrefillShape MlaPrefillShape::packed(uint32_t q_begin, uint32_t q_len, uint32
 
 std::string MlaPrefillConfig::to_string() const {
   std::string text;
-  if (path == AttentionPath::kCoopMat) {
-    text = hadal::to_string(gpu_tile);
+  if (has_tile(path)) {
+    text = fmt::format("{}, {}", attention_path_name(path), hadal::to_string(gpu_tile));
   } else if (lanes) {
     text = fmt::format("lanes, {} queries, {} keys x {} channels, runs of {}", tile,
                        lanes.tile_keys, lanes.tile_channels, lanes.run * layout::kKvPageTokens);
@@ -169,9 +170,9 @@ MlaPrefillConfig mla_prefill_choose(const MlaPrefillShape& shape, const Caps& ca
   config.path = choice.path, config.rejected = choice.rejected;
   config.use_fma = caps.use_fma;
   config.batch = shape.sequences != 0;
-  if (config.path == AttentionPath::kCoopMat) {
+  if (has_tile(config.path)) {
     config.gpu_tile = choice.tile, config.tile = choice.tile.rows;
-    config.workgroup_size = choice.tile.subgroups * choice.tile.subgroup_size;
+    config.workgroup_size = choice.tile.workgroup_size;
     return config;
   }
   // Even a few queries, in half-empty vectors, are faster so.
@@ -202,11 +203,14 @@ MlaPrefill::MlaPrefill(const Device& device, const vk::Pipeline* pipeline, MlaPr
     : device_(&device), pipeline_(pipeline), config_(std::move(config)) {}
 
 Result<MlaPrefill> MlaPrefill::create(Device& device, const MlaPrefillConfig& config) {
-  if (config.path == AttentionPath::kCoopMat) {
-    HADAL_ASSIGN(const vk::Pipeline* pipeline,
-                 attention_coopmat_pipeline(device, kCoopMatModule, config.gpu_tile, config.use_fma,
-                                            {{layout::kMlaPrefillSpecBatch, config.batch}},
-                                            sizeof(layout::MlaPrefillPush)));
+  if (has_tile(config.path)) {
+    HADAL_ASSIGN(
+        const vk::Pipeline* pipeline,
+        attention_tile_pipeline(
+            device, config.path,
+            config.path == AttentionPath::kCoopMat ? kCoopMatModule : kSharedModule,
+            config.gpu_tile, config.use_fma, {{layout::kMlaPrefillSpecBatch, config.batch}},
+            sizeof(layout::MlaPrefillPush)));
     return MlaPrefill(device, pipeline, config);
   }
   if (config.lanes) {
@@ -245,7 +249,7 @@ Status MlaPrefill::check_call(const MlaPrefillShape& s, const MlaPrefillArgs& ar
   }
   if ((s.sequences != 0) != config_.batch) return error("a batch must be the configuration's");
   if (s.sequences && args.sequences == 0) return error("sequences must be given in a batch");
-  if (config_.path == AttentionPath::kCoopMat) {
+  if (has_tile(config_.path)) {
     if (s.v > config_.gpu_tile.value_channels()) {
       return error(fmt::format("v must be at most the configuration's {}, got {}",
                                config_.gpu_tile.value_channels(), s.v));

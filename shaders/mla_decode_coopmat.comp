@@ -16,34 +16,18 @@ const bool VALUES_ARE_KEYS = true;
 layout(push_constant, scalar) uniform Push { MlaDecodePush pc; };
 
 #include "lib/attention_result.glsl"
-#include "lib/mla_decode_token.glsl"
-
-// Of the workgroup's token and head 0.
-uint64_t queries_a, queries_b;
-uint head_begin, block_keys;
-
-vec4 path_query4(uint row, uint c) {
-  uint head = head_begin + row;
-  if (head >= heads()) return vec4(0.0);
-  uint64_t q = c < pc.rank ? queries_a + (uint64_t(head) * pc.q_latent_head_stride + c) * 4
-                           : queries_b + (uint64_t(head) * pc.q_pe_head_stride + (c - pc.rank)) * 4;
-  return vec4(FloatIn(q).v, FloatIn(q + 4).v, FloatIn(q + 8).v, FloatIn(q + 12).v);
-}
-uint path_limit(uint row) { return block_keys; }
-
+#include "lib/mla_decode_rows.glsl"
 #include "lib/attention_coopmat.glsl"
 
 void main() {
   uint token = gl_WorkGroupID.z, split = gl_WorkGroupID.y;
-  head_begin = gl_WorkGroupID.x * ROWS;
   bool partial = pc.partial_ml != 0;
   uint kv_len = token_keys(token);
   uint begin = split * kMlaDecodeSplitKeys;
   uint end = min(begin + kMlaDecodeSplitKeys, kv_len);
   if (partial && begin >= end) return;
 
-  queries_a = pc.q_latent + uint64_t(token) * pc.q_latent_row_stride * 4;
-  queries_b = pc.q_pe + uint64_t(token) * pc.q_pe_row_stride * 4;
+  begin_token(token, gl_WorkGroupID.x * ROWS);
   Accumulator row_of, o[MATS];
   [[unroll]] for (uint i = 0; i < MATS; i++) o[i] = Accumulator(0.0);
   attention_begin(pc.rank + pc.rope, row_of);

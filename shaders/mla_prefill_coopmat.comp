@@ -15,22 +15,8 @@ layout(push_constant, scalar) uniform Push { MlaPrefillPush pc; };
 
 #include "lib/attention_result.glsl"
 #include "lib/mla_prefill_sequence.glsl"
-
-uint64_t queries;               // the head's part of the tile's first query
-uint rows;                      // queries of the tile
-uint first_position;            // of its first query
-uint block_begin, block_end;    // keys of the block
-
-vec4 path_query4(uint row, uint c);
-uint path_limit(uint row) { return min(max(min(block_end, first_position + row + 1), block_begin) - block_begin, 64u); }
-
+#include "lib/mla_prefill_rows.glsl"
 #include "lib/attention_coopmat.glsl"
-
-// Strides are even, c a multiple of 4.
-vec4 path_query4(uint row, uint c) {
-  if (row >= rows) return vec4(0.0);
-  return attention_key4(queries + (uint64_t(row) * pc.q_row_stride + c) * 4);
-}
 
 void main() {
   MlaPrefillSequence sequence = mla_prefill_sequence(gl_WorkGroupID.z);
@@ -57,17 +43,8 @@ void main() {
   }
 
   uint end = min(sequence.kv_begin + sequence.kv_rows, first_position + rows);
-  uint kv_width = pc.nope + pc.v;
   [[dont_unroll]] for (uint block = sequence.kv_begin; block < end; block += kKvPageTokens) {
-    block_begin = block;
-    block_end = min(block + kKvPageTokens, end);
-    uint64_t row = sequence.kv_row + (block - sequence.kv_begin);
-    AttentionKeys keys;
-    keys.a = pc.kv + (row * pc.kv_row_stride + uint64_t(head) * kv_width) * 4;
-    keys.b = pc.k_pe + row * pc.k_pe_stride * 4;
-    keys.value = keys.a + pc.nope * 4;
-    keys.a_stride = keys.value_stride = pc.kv_row_stride * 4;
-    keys.b_stride = pc.k_pe_stride * 4;
+    AttentionKeys keys = begin_block(sequence, head, block, end);
     attention_block(keys, pc.nope, pc.rope, pc.v, block_end - block, true, pc.scale, row_of, o);
   }
 

@@ -9,6 +9,7 @@
 
 #include "layout/attention_coopmat.h"
 #include "layout/attention_lanes.h"
+#include "layout/attention_shared.h"
 #include "layout/bf16_gemm.h"
 #include "layout/bf16_grouped_gemm.h"
 #include "layout/embedding.h"
@@ -112,6 +113,10 @@ std::vector<ModuleLayout> table() {
                                             kMlaPrefillSpecPairs, kMlaPrefillSpecBatch}),
       entry<MlaPrefillPush>("mla_prefill_coopmat", prefill_coopmat),
       entry<MlaPrefillPush>(
+          "mla_prefill_shared",
+          {kAttentionSharedSpecRows, kAttentionSharedSpecSlice, kAttentionSharedSpecInvocations,
+           kAttentionSharedSpecValueSlices, kMlaPrefillSpecBatch}),
+      entry<MlaPrefillPush>(
           "mla_prefill_lanes",
           {kAttentionLanesSpecVectors, kAttentionLanesSpecKeys, kAttentionLanesSpecChannels,
            kAttentionLanesSpecRun, kMlaPrefillSpecBatch}),
@@ -121,6 +126,10 @@ std::vector<ModuleLayout> table() {
                            {kMlaDecodeSpecTile, kMlaDecodeSpecKeys, kMlaDecodeSpecPairs,
                             kMlaDecodeSpecFormat, kMlaDecodeSpecOutBf16}),
       entry<MlaDecodePush>("mla_decode_coopmat", decode_coopmat),
+      entry<MlaDecodePush>(
+          "mla_decode_shared",
+          {kAttentionSharedSpecRows, kAttentionSharedSpecSlice, kAttentionSharedSpecInvocations,
+           kAttentionSharedSpecValueSlices, kMlaDecodeSpecFormat, kMlaDecodeSpecOutBf16}),
       entry<MlaDecodeLanesPush>(
           "mla_decode_lanes",
           {kAttentionLanesSpecVectors, kAttentionLanesSpecKeys, kAttentionLanesSpecChannels,

@@ -320,8 +320,8 @@ TEST(MlaDecodeCoopMatHost, GpusWithMatricesTakeThem) {
     return;
   }
   EXPECT_EQ(config.to_string(),
-            "mla_decode: coopmat, 64 rows x 64 channels, matrix 16x16x16, 8 subgroups of 32, 4 "
-            "matrices of values each, shared 46848 bytes, cache f32, mul+add");
+            "mla_decode: coopmat, 64 rows x 64 channels, 4 slices of 128 value channels, matrix "
+            "16x16x16, subgroup 32, workgroup 256, shared 46848 bytes, cache f32, mul+add");
   EXPECT_EQ(choose(32, caps).gpu_tile.rows, 32u);
   EXPECT_EQ(choose(33, caps).gpu_tile.rows, 64u);
   EXPECT_EQ(choose(1, caps).gpu_tile.rows, 16u);
@@ -347,8 +347,30 @@ TEST(MlaDecodeCoopMatHost, GpusWithMatricesTakeThem) {
             "coopmat: no f16 x f16 -> f32 shape that divides 64 keys among the 1 listed");
   EXPECT_EQ(choose(8, minimum_caps(32)).rejected[0].to_string(),
             "coopmat: the device has no VK_KHR_cooperative_matrix");
-  EXPECT_EQ(choose(8, minimum_caps(32)).rejected[1].to_string(),
+  EXPECT_EQ(choose(8, minimum_caps(32)).rejected[2].to_string(),
             "lanes: no CPU driver with scalar uniforms and 4 to 16 invocations");
+}
+
+TEST(MlaDecodeCoopMatHost, GpusWithoutMatricesStageTilesOfFloats) {
+  Caps caps = minimum_caps(32);
+  caps.max_workgroup_invocations = 1024, caps.max_workgroup_size = {1024, 1024, 64};
+  caps.max_shared_memory_bytes = 32768;
+  const auto choose = [&](uint32_t heads) {
+    return mla_decode_choose(MlaDecodeShape::packed(1, heads, 512, 64, 4096, 4096), caps);
+  };
+  EXPECT_EQ(
+      choose(128).to_string(),
+      "mla_decode: shared, 32 rows x 32 channels, 8 slices of 64 value channels, workgroup 256, "
+      "shared 24832 bytes, cache f32, mul+add; not coopmat: the device has no "
+      "VK_KHR_cooperative_matrix");
+  EXPECT_EQ(choose(16).gpu_tile.rows, 16u);
+  EXPECT_EQ(choose(1).gpu_tile.rows, 4u);
+  EXPECT_EQ(choose(1).gpu_tile.workgroup_size, 64u);
+  caps.max_shared_memory_bytes = 16384;
+  EXPECT_EQ(choose(128).rejected[1].to_string(),
+            "shared: 4 rows need 17664 bytes of shared memory, the device has 16384");
+  caps.max_shared_memory_bytes = 32768, caps.is_cpu = true;
+  EXPECT_EQ(choose(128).rejected[1].to_string(), "shared: slower on a CPU driver");
 }
 
 // Whether a device takes the path, and its matrix, depend on a head's sizes, not on how many there

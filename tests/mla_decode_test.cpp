@@ -61,10 +61,13 @@ void expect_matches_reference(const Problem& p) {
   EXPECT_TRUE(matches(name + " lse", out.lse, expected.lse, s.heads, [&](size_t row) {
     return attention_lse_bound(weight_error(row), keys(row), expected.lse[row]);
   }));
-  if (choose(s, false).lanes) {
-    const Outputs portable = run(p, true, true);
-    EXPECT_TRUE(same_bits(out.o, portable.o, s.rank)) << name << ": paths differ";
-    EXPECT_TRUE(same_bits(out.lse, portable.lse, s.heads)) << name << ": paths differ";
+  for (const auto path : {AttentionPath::kPortable, AttentionPath::kShared}) {
+    const MlaDecodeConfig other = mla_decode_choose(s, device()->caps(), {path});
+    EXPECT_TRUE(other.path == path || device()->caps().max_shared_memory_bytes < 32768);
+    if (other.path == choose(s, false).path || other.path != path) continue;
+    const Outputs same = test::run(p, other);
+    EXPECT_TRUE(same_bits(out.o, same.o, s.rank)) << name << ": not " << other.to_string();
+    EXPECT_TRUE(same_bits(out.lse, same.lse, s.heads)) << name << ": not " << other.to_string();
   }
 }
 
@@ -210,6 +213,29 @@ TEST_F(MlaDecodeGpu, BrokenInputsStayAlone) {
     const Problem p({70, 70, 70, 70}, heads, 32, 16, 11);
     expect_broken_inputs_stay_alone(p);
     expect_broken_inputs_stay_alone(p.in_fp8());
+  }
+}
+
+// Several queries of a sequence, bfloat16 results, and what is broken, on the path that no CPU
+// driver chooses.
+TEST_F(MlaDecodeGpu, TheSharedPathHasThePortablePathsBits) {
+  for (const uint32_t heads : {3u, 20u}) {
+    Problem p({70, 65, 1100, 0}, heads, 72, 8, 30);
+    p.shape.tokens *= 2, p.shape.q_len = 2;  // every token's query twice
+    for (auto* q : {&p.q_latent, &p.q_pe}) {
+      const std::vector<float> once = *q;
+      q->insert(q->end(), once.begin(), once.end());
+    }
+    p.q_pe[2 * p.shape.q_pe_row_stride] = NAN;
+    if (heads == 3) p = p.in_fp8();
+    if (heads == 20) p.shape.o_type = ElementType::kBf16;
+    p.tables[p.shape.table_stride] = 0x7fffffffu;
+    const auto by = [&](AttentionPath path) {
+      return test::run(p, mla_decode_choose(p.shape, device()->caps(), {path}));
+    };
+    const Outputs portable = by(AttentionPath::kPortable), shared = by(AttentionPath::kShared);
+    EXPECT_TRUE(same_bits(shared.o, portable.o, 72));
+    EXPECT_TRUE(same_bits(shared.lse, portable.lse, heads));
   }
 }
 

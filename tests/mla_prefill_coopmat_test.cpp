@@ -127,7 +127,11 @@ TEST_F(MlaPrefillCoopMatGpu, NoTileChangesABit) {
 }
 
 TEST_F(MlaPrefillCoopMatGpu, ABatchIsItsSequences) {
-  expect_a_batch_is_its_sequences(choose, choose);
+  const auto alone = [](MlaPrefillShape s) {
+    s.q_len = 40;  // the batch's longest: a tile fewer to compile, and none changes a bit
+    return choose(s);
+  };
+  expect_a_batch_is_its_sequences(choose, alone);
 }
 
 TEST_F(MlaPrefillCoopMatGpu, EqualScoresGiveTheMeanOfTheValues) {

@@ -28,13 +28,16 @@ MlaPrefillConfig choose_path(const MlaPrefillShape& shape, bool lanes) {
   return mla_prefill_choose(shape, caps);
 }
 
-// The same by the path that the device takes; where that is lanes, the portable path must
+// The same by the path that the device takes; the portable path and tiles in shared memory must
 // agree bit for bit.
 std::vector<float> run(const Problem& p, uint32_t chunk = 0) {
   const MlaPrefillConfig chosen = choose_path(p.shape, device()->caps().scalar_uniforms);
   const std::vector<float> result = run_path(p, chosen, chunk);
-  if (chosen.lanes) {
-    EXPECT_TRUE(same_bits(run_path(p, choose_path(p.shape, false), chunk), result, p.shape.v));
+  for (const auto path : {AttentionPath::kPortable, AttentionPath::kShared}) {
+    const MlaPrefillConfig other = mla_prefill_choose(p.shape, device()->caps(), {path});
+    EXPECT_TRUE(other.path == path || device()->caps().max_shared_memory_bytes < 32768);
+    if (other.path == chosen.path || other.path != path) continue;
+    EXPECT_TRUE(same_bits(run_path(p, other, chunk), result, p.shape.v)) << other.to_string();
   }
   return result;
 }
@@ -118,6 +121,12 @@ TEST_F(MlaPrefillGpu, ABatchIsItsSequences) {
     };
     expect_a_batch_is_its_sequences(choice(lanes), choice(false));
   }
+  const auto by = [](AttentionPath path) {
+    return [path](const MlaPrefillShape& s) {
+      return mla_prefill_choose(s, device()->caps(), {path});
+    };
+  };
+  expect_a_batch_is_its_sequences(by(AttentionPath::kShared), by(AttentionPath::kPortable));
 }
 
 // Scores over +-200: most weights underflow, and only differences are ever exponentiated.

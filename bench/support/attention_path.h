@@ -9,8 +9,8 @@
 namespace hadal::bench {
 
 [[nodiscard]] inline AttentionPolicy attention_policy(std::string_view name) {
-  for (const auto path :
-       {AttentionPath::kPortable, AttentionPath::kLanes, AttentionPath::kCoopMat}) {
+  for (const auto path : {AttentionPath::kPortable, AttentionPath::kLanes, AttentionPath::kShared,
+                          AttentionPath::kCoopMat}) {
     if (name == attention_path_name(path)) return {path};
   }
   return {};

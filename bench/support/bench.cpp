@@ -90,7 +90,7 @@ Options parse_options(const std::string& kernel, int argc, const char* const* ar
   app.add_option("--attention", options.attention,
                  "the path of the attention kernels, if the device can run it, else portable; "
                  "without it their own choice")
-      ->check(CLI::IsMember({"portable", "lanes", "coopmat"}));
+      ->check(CLI::IsMember({"portable", "lanes", "shared", "coopmat"}));
   app.add_flag("--no-roofline", options.no_roofline, "do not measure the device's limits first");
   app.add_flag("--quick", options.quick, "few cases and samples: a smoke run, not a measurement");
   try {

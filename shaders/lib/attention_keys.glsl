@@ -1,5 +1,8 @@
 // Where a block's keys and values lie, and how they are read. Needs before the include KEY_BF16 (1: keys
 // and values are bfloat16) and KEY_FP8 (1: they are rows of an FP8 cache, layout/kv_page.h).
+#ifndef HADAL_ATTENTION_KEYS_GLSL_
+#define HADAL_ATTENTION_KEYS_GLSL_
+
 #include "../layout/kv_page.h"
 #include "fp8.glsl"
 
@@ -38,3 +41,5 @@ vec2 attention_value2(uint64_t address) {
   uint64_t w = U64In(address).v;
   return uintBitsToFloat(uvec2(uint(w), uint(w >> 32)));
 }
+
+#endif  // HADAL_ATTENTION_KEYS_GLSL_

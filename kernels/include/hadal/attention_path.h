@@ -13,23 +13,24 @@ namespace hadal {
 enum class AttentionPath {
   kPortable,  // any device
   kLanes,     // CPU drivers with scalar uniforms; the bits of kPortable
+  kShared,    // tiles in shared memory, for GPUs; the bits of kPortable
   kCoopMat,   // VK_KHR_cooperative_matrix: f16 operands, f32 accumulators; bits of its own
 };
-// "portable", "lanes", "coopmat".
+// "portable", "lanes", "shared", "coopmat".
 [[nodiscard]] std::string_view attention_path_name(AttentionPath path);
 
-// How kCoopMat cuts its rows (queries or heads); all 0 for the other paths. Only the matrix shape
-// and the subgroup's size are part of the bits, and those follow from caps alone.
+// How kShared and kCoopMat cut their rows (queries or heads); all 0 for the other paths. Only the
+// matrix shape and the subgroup's size are part of the bits, and those follow from caps alone.
 struct AttentionTile {
-  uint32_t rows = 0;        // per workgroup
-  uint32_t slice = 0;       // key channels staged at a time
-  uint32_t subgroups = 0;   // per workgroup
-  uint32_t value_mats = 0;  // matrices of value channels per subgroup
-  uint32_t coop_m = 0, coop_n = 0, coop_k = 0;
-  uint32_t subgroup_size = 0;  // demanded
+  uint32_t rows = 0;                            // per workgroup
+  uint32_t slice = 0;                           // key channels staged at a time
+  uint32_t value_slice = 0;                     // value channels staged at a time
+  uint32_t value_slices = 0;                    // of them
+  uint32_t coop_m = 0, coop_n = 0, coop_k = 0;  // 0 but for matrices
+  uint32_t subgroup_size = 0;                   // demanded; 0 but for matrices
+  uint32_t workgroup_size = 0;
   uint32_t shared_bytes = 0;
-  // Value channels of a workgroup.
-  [[nodiscard]] uint32_t value_channels() const { return subgroups * value_mats * coop_n; }
+  [[nodiscard]] uint32_t value_channels() const { return value_slice * value_slices; }
   auto operator<=>(const AttentionTile&) const = default;
 };
 
@@ -43,10 +44,11 @@ struct AttentionRejection {
   [[nodiscard]] std::string to_string() const;
 };
 // One for each path that may be refused; unused ones are empty.
-using AttentionRejections = std::array<AttentionRejection, 2>;
+using AttentionRejections = std::array<AttentionRejection, 3>;
 
 // House rule 8, the same bits whoever shares the batch: a device takes kCoopMat for every shape of
-// a head that it can run there, or for none. CPU drivers do not take it by themselves.
+// a head that it can run there, or for none; the other paths have the same bits. CPU drivers take
+// neither kCoopMat nor kShared by themselves.
 struct AttentionPolicy {
   // This path, also where the device would take another; kPortable where it cannot run.
   std::optional<AttentionPath> path;

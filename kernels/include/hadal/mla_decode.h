@@ -37,11 +37,11 @@
 // numbers <= 0 only. Error bound: tests/support/tolerance.h, attention_bound, and
 // attention_fp8_bound over FP8 rows.
 //
-// With cooperative matrices (AttentionPath::kCoopMat, chosen from caps alone, the default where a GPU
-// can) the same holds of bits of its own, with attention_coopmat_bound: queries, cache values and
-// weights are halves relative to the largest magnitude of their row, so no finite input overflows, and
-// what is below 2^-28 of it may count as 0. A NaN or an infinity in a query makes its row NaN, one in
-// a cache row every row that sees it.
+// With cooperative matrices (AttentionPath::kCoopMat, chosen from caps alone, the default where a
+// GPU can) the same holds of bits of its own, with attention_coopmat_bound: queries, cache values
+// and weights are halves relative to the largest magnitude of their row, so no finite input
+// overflows, and what is below 2^-28 of it may count as 0. A NaN or an infinity in a query makes
+// its row NaN, one in a cache row every row that sees it.
 //
 // Source: DeepSeek-V3 technical report (arXiv 2412.19437) 2.1.1, DeepSeek-V2 (arXiv 2405.04434)
 // 2.1.2 for the absorption; FlashMLA; Flash-Decoding for the splits.
@@ -92,15 +92,16 @@ struct MlaDecodeArgs {
   DeviceAddress o = 0, lse = 0, scratch = 0;
 };
 
-// Two paths of the same bits, invocations along keys and latent channels (the portable one), or
-// along heads, where invocations are lanes of a CPU; and cooperative matrices.
+// Three paths of the same bits: invocations along keys and latent channels (the portable one),
+// along heads, where invocations are lanes of a CPU, or along both with tiles in shared memory; and
+// cooperative matrices.
 struct MlaDecodeConfig {
   AttentionPath path = AttentionPath::kPortable;
   uint32_t workgroup_size = 0;  // invocations: 4 to 64, divides 64
   uint32_t tile = 0;            // heads per workgroup
   uint32_t pairs = 0;           // pairs of latent channels per invocation; portable path
   AttentionLanes lanes;         // of kLanes
-  AttentionTile gpu_tile;       // of kCoopMat
+  AttentionTile gpu_tile;       // of kShared and kCoopMat
   AttentionRejections rejected;
   uint32_t combine_workgroup_size = 0;
   CacheFormat cache_format = CacheFormat::kF32;

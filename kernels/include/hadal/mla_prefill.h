@@ -92,15 +92,16 @@ struct MlaPrefillArgs {
   DeviceAddress q = 0, kv = 0, k_pe = 0, o = 0, state = 0, scratch = 0, sequences = 0;
 };
 
-// Two paths of the same bits, invocations along keys and value channels (the portable one), or
-// along queries, where invocations are lanes of a CPU; and cooperative matrices.
+// Three paths of the same bits: invocations along keys and value channels (the portable one), along
+// queries, where invocations are lanes of a CPU, or along both with tiles in shared memory; and
+// cooperative matrices.
 struct MlaPrefillConfig {
   AttentionPath path = AttentionPath::kPortable;
   uint32_t workgroup_size = 0;  // invocations: 4 to 64, divides 64
   uint32_t tile = 0;            // queries per workgroup
   uint32_t pairs = 0;           // pairs of value channels per invocation; portable path
   AttentionLanes lanes;         // of kLanes
-  AttentionTile gpu_tile;       // of kCoopMat
+  AttentionTile gpu_tile;       // of kShared and kCoopMat
   AttentionRejections rejected;
   bool batch = false;  // of a shape with sequences
   bool use_fma = false;
