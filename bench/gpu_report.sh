@@ -1,7 +1,7 @@
 #!/bin/sh
-# Everything for a machine with a GPU, in under 8 minutes: builds, says what the device exposes, tests on
+# Everything for a machine with a GPU, in under 10 minutes: builds, says what the device exposes, tests on
 # the GPU's own driver, tunes where hadal-tune is built, runs the GEMM benches cold-cache at DeepGEMM's
-# shapes, and writes JSON and one table to bench/results/DEVICE/.
+# shapes and the attention benches at V3's, and writes JSON and one table to bench/results/DEVICE/.
 #   bench/gpu_report.sh [--build DIR] [--out DIR] [--quick] [--no-setup] [--no-build] [--no-tests]
 #   --quick     two small shapes: proves the script, also on a CPU driver
 #   --no-setup  do not install packages (./setup.sh); HADAL_SYSROOT names a sysroot to build with
@@ -31,7 +31,7 @@ if [ "$do_build" = yes ]; then
   if [ -z "$sysroot" ] && [ -e .sysroot/complete ]; then sysroot=$PWD/.sysroot; fi
   say "build"
   cmake -G Ninja -S . -B "$build" -DHADAL_SYSROOT="$sysroot" -DHADAL_BUILD_TESTS=ON -DHADAL_BUILD_BENCH=ON >/dev/null
-  targets="hadal-info hadal_fp8_gemm_bench hadal_bf16_gemm_bench hadal_fp8_grouped_gemm_bench"
+  targets="hadal-info hadal_fp8_gemm_bench hadal_bf16_gemm_bench hadal_fp8_grouped_gemm_bench hadal_mla_decode_bench hadal_mla_prefill_bench"
   [ "$tests" = no ] || targets="$targets hadal_gpu_tests"
   if cmake --build "$build" --target help | grep -q '^hadal-tune:'; then targets="$targets hadal-tune"; fi
   # shellcheck disable=SC2086  # a list of words
@@ -49,6 +49,7 @@ name=$($launcher "$build/examples/hadal-info" --list | { grep -m1 ' gpu ' || $la
   head -n 1 | cut -d ' ' -f 3- | tr -cs 'A-Za-z0-9\n' '-' | sed 's/-*$//' | tr 'A-Z' 'a-z')
 out=${out:-bench/results/$name}
 mkdir -p "$out"
+device_name=$name
 say "device $name, results in $out"
 $launcher "$build/examples/hadal-info" --json > "$out/info.json"
 
@@ -73,7 +74,12 @@ rows="1 2 4 8 16 32 64 4096"
 groups="experts=4,tokens=32768 experts=8,tokens=32768 experts=32,tokens=8192 experts=32,tokens=1024"
 group_sizes="n=4096,k=7168 n=7168,k=2048"
 seconds=0.25
+# V3's heads; the batch is 64, because the check reads the cache on the host.
+heads=128
+decode="tokens=1,kv_len=4096,cache=f32 tokens=1,kv_len=4096,cache=fp8 tokens=1,kv_len=16384,cache=bf16 tokens=1,kv_len=16384,cache=fp8 tokens=64,kv_len=4096,cache=bf16 tokens=64,kv_len=4096,cache=fp8"
+prefill="q_len=256 q_len=2048 q_len=4096"
 if [ "$quick" = yes ]; then
+  decode="tokens=2,kv_len=70,cache=bf16" prefill="q_len=40" heads=4
   sizes="n=576,k=512 n=512,k=1024" rows="1 16" groups="experts=4,tokens=64" group_sizes="n=512,k=512" seconds=0.05
 fi
 shapes="" dense="" grouped=""
@@ -99,15 +105,29 @@ for name in fp8_gemm fp8_gemm_variant bf16_gemm fp8_grouped_gemm; do
   timeout 150 $launcher "$build/bench/hadal_${bench}_bench" --cold --seconds $seconds --samples 10 \
     --policy $policy --json "$out/$name.json" $list > "$out/$name.log" 2>&1 || { failed="$failed $name"; tail -n 3 "$out/$name.log"; }
 done
+decode_shapes="" prefill_shapes=""
+for s in $decode; do decode_shapes="$decode_shapes --shape $s,heads=$heads,rank=512,rope=64"; done
+for s in $prefill; do prefill_shapes="$prefill_shapes --shape q_begin=0,$s,heads=$heads,nope=128,rope=64,v=128"; done
+# Their own choice, and the portable path beside it.
+for name in mla_decode mla_decode_portable mla_prefill mla_prefill_portable; do
+  say "$name"
+  bench=${name%_portable} attention=""
+  [ "$bench" = "$name" ] || attention="--attention portable"
+  case $bench in mla_decode) list=$decode_shapes ;; *) list=$prefill_shapes ;; esac
+  # shellcheck disable=SC2086  # lists of words
+  timeout 100 $launcher "$build/bench/hadal_${bench}_bench" --cold --seconds $seconds --samples 10 $attention \
+    --json "$out/$name.json" $list > "$out/$name.log" 2>&1 || { failed="$failed $name"; tail -n 3 "$out/$name.log"; }
+done
 say "the vendor's library"
 # shellcheck disable=SC2086  # a list of words
 python3 bench/peers/torch_gemm.py $shapes > "$out/torch.json" || { failed="$failed torch"; echo '[]' > "$out/torch.json"; }
 
 {
-  echo "# $name"
+  echo "# $device_name"
   echo
   echo "\`$command_line\`, $(git log -1 --format=%h 2>/dev/null || echo unknown), $(date -u +%F). Tests on this driver: $test_result.${failed:+ Failed:$failed.}"
-  python3 bench/gpu_table.py "$out/fp8_gemm.json" --variant "$out/fp8_gemm_variant.json" "$out/bf16_gemm.json" "$out/fp8_grouped_gemm.json" "$out/torch.json"
+  python3 bench/gpu_table.py "$out/fp8_gemm.json" --variant "$out/fp8_gemm_variant.json" "$out/bf16_gemm.json" "$out/fp8_grouped_gemm.json" "$out/torch.json" \
+    "$out/mla_decode.json" "$out/mla_prefill.json" --variant "$out/mla_decode_portable.json" --variant "$out/mla_prefill_portable.json"
 } > "$out/README.md"
 cat "$out/README.md"
 say "written: $out/README.md"

@@ -10,16 +10,32 @@ def dims(shape):
     return dict(part.split("=") for part in shape.split(","))
 
 
+def attention(by_shape, variant):
+    """mla_decode and mla_prefill: the choice's path, and the portable one where that is another."""
+    rows = [(kernel, shape, v[kernel]) for kernel in ("mla_decode", "mla_prefill") for shape, v in by_shape.items() if kernel in v]
+    if not rows:
+        return
+    print("\n| attention | shape | us | TFLOP/s | GB/s | roofline | error/bound | path | portable us | times |")
+    print("|---|---|---|---|---|---|---|---|---|---|")
+    for kernel, shape, e in rows:
+        v = variant.get(shape)
+        differs = v is not None and v["path"] != e["path"]
+        cells = [kernel, shape.replace(",", " "), f"{e['median_ns'] * 1e-3:.1f}", f"{e['tflops']:.3g}", f"{e['gb_per_s']:.0f}",
+                 f"{e['roofline_share']:.2f}", f"{e['worst_error_over_bound']:.3f}", e["path"]]
+        cells += [f"{v['median_ns'] * 1e-3:.1f}", f"{v['median_ns'] / e['median_ns']:.1f}"] if differs else ["", ""]
+        print("| " + " | ".join(cells) + " |")
+
+
 def main():
     entries, variant = [], {}
     names = iter(sys.argv[1:])
     for name in names:
-        is_variant = name == "--variant"  # the next file: the paths that are not batch-invariant
+        is_variant = name == "--variant"  # the next file: the same shapes by other paths
         name = next(names) if is_variant else name
         if not os.path.exists(name) or not os.path.getsize(name):
             continue
         if is_variant:
-            variant = {e["shape"]: e for e in json.load(open(name)) if e["path"] != "roofline"}
+            variant |= {e["shape"]: e for e in json.load(open(name)) if e["path"] != "roofline"}
         else:
             entries += json.load(open(name))
     roof = {}
@@ -52,6 +68,7 @@ def main():
         differs = v is not None and v["path"] != e["path"]
         cells += [f"{v['median_ns'] * 1e-3:.1f}", v["path"]] if differs else ["", ""]
         print("| " + " | ".join(cells) + " |")
+    attention(by_shape, variant)
     grouped = [(s, v["fp8_grouped_gemm"]) for s, v in by_shape.items() if "fp8_grouped_gemm" in v]
     if not grouped:
         return

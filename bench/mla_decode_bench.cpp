@@ -6,6 +6,7 @@
 
 #include "hadal/reference/formats.h"
 #include "hadal/reference/mla_decode.h"
+#include "support/attention_path.h"
 #include "support/bench.h"
 #include "support/cache.h"
 #include "support/tolerance.h"
@@ -20,7 +21,8 @@ void run_case(Bench& bench, uint32_t tokens, uint32_t kv_len, uint32_t heads, ui
       MlaDecodeShape::packed(tokens, heads, rank, rope, kv_len, tokens * pages * 64, format);
   s.scale = 1.0f / std::sqrt(float(rank));
   require(mla_decode_check(s, bench.caps()));
-  const MlaDecodeConfig config = mla_decode_choose(s, bench.caps());
+  const MlaDecodeConfig config =
+      mla_decode_choose(s, bench.caps(), attention_policy(bench.options().attention));
   std::vector<uint32_t> tables(size_t(tokens) * pages), lens(tokens, kv_len);
   for (size_t i = 0; i < tables.size(); ++i) tables[i] = uint32_t(tables.size() - 1 - i);
   const uint64_t units = uint64_t{s.cache_rows} * s.row_stride;
@@ -67,7 +69,10 @@ void run_case(Bench& bench, uint32_t tokens, uint32_t kv_len, uint32_t heads, ui
           const size_t row = i / rank;
           const double factors = 18.0 + kv_len / 1024;
           double bound = 0.0;
-          if (format == CacheFormat::kFp8) {
+          if (config.path == AttentionPath::kCoopMat) {
+            bound =
+                coopmat_bound(config.gpu_tile, rank + rope, kv_len, factors, s.scale, r, i, rank);
+          } else if (format == CacheFormat::kFp8) {
             const double error = test::attention_fp8_weight_error(
                 rank, rope, kv_len, factors, r.score_magnitude[row], r.score_range[row], s.scale);
             bound = test::attention_fp8_bound(error, kv_len, r.magnitude[i], r.value[i]);

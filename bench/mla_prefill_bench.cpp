@@ -6,6 +6,7 @@
 
 #include "hadal/reference/mla_prefill.h"
 #include "hadal/types.h"
+#include "support/attention_path.h"
 #include "support/bench.h"
 #include "support/tolerance.h"
 
@@ -20,7 +21,8 @@ void run_case(Bench& bench, uint32_t q_begin, uint32_t q_len, uint32_t heads, ui
   s.q_row_stride = float_row_stride(s.q_row_stride);
   s.kv_row_stride = float_row_stride(s.kv_row_stride);
   require(mla_prefill_check(s, bench.caps()));
-  const MlaPrefillConfig config = mla_prefill_choose(s, bench.caps());
+  const MlaPrefillConfig config =
+      mla_prefill_choose(s, bench.caps(), attention_policy(bench.options().attention));
   const Buffer q = bench.floats(uint64_t{q_len} * s.q_row_stride, -1.0f, 1.0f);
   const Buffer kv = bench.floats(uint64_t{s.kv_rows} * s.kv_row_stride, -1.0f, 1.0f);
   const Buffer k_pe = bench.floats(uint64_t{s.kv_rows} * rope, -1.0f, 1.0f);
@@ -47,10 +49,14 @@ void run_case(Bench& bench, uint32_t q_begin, uint32_t q_len, uint32_t heads, ui
         const auto r = reference::mla_prefill(
             one, {&qs[size_t(q_len - 1) * s.q_row_stride], kvs.data(), pes.data()});
         for (size_t i = 0; i < r.value.size(); ++i) {
-          const double error =
-              test::attention_weight_error(nope + rope, s.kv_rows, 2.0 + s.kv_rows / 64,
-                                           r.score_magnitude[i / v], r.score_range[i / v]);
-          const double bound = test::attention_bound(error, s.kv_rows, r.magnitude[i], r.value[i]);
+          const double factors = 2.0 + s.kv_rows / 64;
+          const double error = test::attention_weight_error(
+              nope + rope, s.kv_rows, factors, r.score_magnitude[i / v], r.score_range[i / v]);
+          const double bound =
+              config.path == AttentionPath::kCoopMat
+                  ? coopmat_bound(config.gpu_tile, nope + rope, s.kv_rows, factors, s.scale, r, i,
+                                  v)
+                  : test::attention_bound(error, s.kv_rows, r.magnitude[i], r.value[i]);
           check.add(os[size_t(q_len - 1) * s.o_row_stride + i], r.value[i], bound);
         }
         return check;

@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "hadal/attention_lanes.h"
+#include "hadal/attention_path.h"
 #include "hadal/caps.h"
 #include "layout/attention_lanes.h"
 #include "layout/kv_page.h"
@@ -38,6 +39,12 @@ inline constexpr uint32_t kAttentionLaneRows = 32;  // rows of a worker at most
 // Whether the driver's invocations are lanes whose workgroup is one subgroup.
 [[nodiscard]] inline bool attention_lanes_run(const Caps& caps) {
   return caps.is_cpu && caps.scalar_uniforms && caps.subgroup_size >= 4 && caps.subgroup_size <= 16;
+}
+
+// Why not; no format where they do.
+[[nodiscard]] inline AttentionRejection attention_lanes_rejection(const Caps& caps) {
+  if (attention_lanes_run(caps)) return {};
+  return {AttentionPath::kLanes, "no CPU driver with scalar uniforms and 4 to 16 invocations", {}};
 }
 
 // Tiles of 16 accumulators, measured (mla_decode.md).

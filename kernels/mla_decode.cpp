@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "attention_paths.h"
 #include "attention_util.h"
 #include "cache_util.h"
 #include "hadal/device.h"
@@ -18,6 +19,8 @@
 namespace hadal {
 namespace {
 
+constexpr std::string_view kCoopMatModule = "mla_decode_coopmat",
+                           kSharedModule = "mla_decode_shared";
 constexpr uint32_t kMaxLanesRope = 0xffff;  // MlaDecodeLanesPush::widths
 constexpr uint32_t kMaxStride = 1u << 24;   // the 64 rows of a page stay far from 32 bits
 
@@ -124,16 +127,18 @@ MlaDecodeShape MlaDecodeShape::packed(uint32_t tokens, uint32_t heads, uint32_t 
 }
 
 std::string MlaDecodeConfig::to_string() const {
-  if (lanes) {
-    return fmt::format(
-        "mla_decode: lanes, {} heads, {} keys x {} channels, runs of {}, cache {}, {}", tile,
-        lanes.tile_keys, lanes.tile_channels, lanes.run * layout::kKvPageTokens,
-        cache_format_name(cache_format), use_fma ? "fma" : "mul+add");
+  std::string text;
+  if (has_tile(path)) {
+    text = fmt::format("{}, {}", attention_path_name(path), hadal::to_string(gpu_tile));
+  } else if (lanes) {
+    text = fmt::format("lanes, {} heads, {} keys x {} channels, runs of {}", tile, lanes.tile_keys,
+                       lanes.tile_channels, lanes.run * layout::kKvPageTokens);
+  } else {
+    text = fmt::format("portable, {} heads, workgroup {}, {} latent channels", tile, workgroup_size,
+                       2 * pairs * workgroup_size);
   }
-  return fmt::format(
-      "mla_decode: portable, {} heads, workgroup {}, {} latent channels, cache {}, {}", tile,
-      workgroup_size, 2 * pairs * workgroup_size, cache_format_name(cache_format),
-      use_fma ? "fma" : "mul+add");
+  return fmt::format("mla_decode: {}, cache {}, {}{}", text, cache_format_name(cache_format),
+                     use_fma ? "fma" : "mul+add", rejections_text(rejected));
 }
 
 Status mla_decode_check(const MlaDecodeShape& s, const Caps& caps) {
@@ -191,13 +196,29 @@ Status mla_decode_check(const MlaDecodeShape& s, const Caps& caps) {
   return {};
 }
 
-MlaDecodeConfig mla_decode_choose(const MlaDecodeShape& shape, const Caps& caps) {
+MlaDecodeConfig mla_decode_choose(const MlaDecodeShape& shape, const Caps& caps,
+                                  const AttentionPolicy& policy) {
+  AttentionSizes sizes{kCoopMatModule, shape.heads, shape.rank, attention_lanes_rejection(caps)};
+  if (!sizes.lanes.format.empty()) {
+  } else if (!sizes_fit_lanes(shape)) {
+    sizes.lanes.format = "rank and rope must be multiples of {}, got {} and {}";
+    sizes.lanes.numbers = {layout::kAttentionLanesStep, shape.rank, shape.rope};
+  } else if (4 * shape.heads <= caps.subgroup_size) {  // three of four lanes would idle
+    sizes.lanes.format = "{} heads are too few for vectors of {}";
+    sizes.lanes.numbers = {shape.heads, caps.subgroup_size};
+  }
+  const AttentionPathChoice choice = choose_attention_path(sizes, caps, policy);
   MlaDecodeConfig config;
+  config.path = choice.path, config.rejected = choice.rejected;
   config.use_fma = caps.use_fma;
   config.cache_format = shape.cache_format, config.o_type = shape.o_type;
   config.combine_workgroup_size = column_workgroup_size(caps);
-  // With fewer heads, three of four lanes would idle.
-  if (attention_lanes_run(caps) && sizes_fit_lanes(shape) && 4 * shape.heads > caps.subgroup_size) {
+  if (has_tile(config.path)) {
+    config.gpu_tile = choice.tile, config.tile = choice.tile.rows;
+    config.workgroup_size = choice.tile.workgroup_size;
+    return config;
+  }
+  if (config.path == AttentionPath::kLanes) {
     config.workgroup_size = caps.subgroup_size;
     config.lanes = attention_lanes(caps, shape.heads);
     config.tile = config.lanes.vectors * caps.subgroup_size;
@@ -233,7 +254,14 @@ Result<MlaDecode> MlaDecode::create(Device& device, const MlaDecodeConfig& confi
   const bool out_bf16 = config.o_type == ElementType::kBf16;
   HADAL_ASSIGN(
       const vk::Pipeline* pipeline,
-      config.lanes
+      has_tile(config.path)
+          ? attention_tile_pipeline(
+                device, config.path,
+                config.path == AttentionPath::kCoopMat ? kCoopMatModule : kSharedModule,
+                config.gpu_tile, config.use_fma,
+                {{layout::kMlaDecodeSpecFormat, format}, {layout::kMlaDecodeSpecOutBf16, out_bf16}},
+                sizeof(layout::MlaDecodePush))
+      : config.lanes
           ? vk::Pipeline::get(device, "mla_decode_lanes", config.workgroup_size,
                               {{layout::kSpecUseFma, config.use_fma},
                                {layout::kMlaDecodeSpecFormat, format},
@@ -273,7 +301,12 @@ Status MlaDecode::check_call(const MlaDecodeShape& s, const MlaDecodeArgs& args)
   if (args.o % element_bytes(s.o_type)) {
     return error(fmt::format("o must be aligned to its element, got {:#x}", args.o));
   }
-  if (config_.lanes) {
+  if (has_tile(config_.path)) {
+    if (s.rank > config_.gpu_tile.value_channels()) {
+      return error(fmt::format("rank must be at most the configuration's {}, got {}",
+                               config_.gpu_tile.value_channels(), s.rank));
+    }
+  } else if (config_.lanes) {
     if (!sizes_fit_lanes(s)) {
       return error(
           fmt::format("rank and rope must be the configuration's multiples of 8, got {} and {}",

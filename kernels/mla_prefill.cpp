@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstddef>
 
+#include "attention_paths.h"
 #include "attention_util.h"
 #include "hadal/device.h"
 #include "hadal/recorder.h"
@@ -18,6 +19,8 @@
 namespace hadal {
 namespace {
 
+constexpr std::string_view kCoopMatModule = "mla_prefill_coopmat",
+                           kSharedModule = "mla_prefill_shared";
 constexpr uint32_t kMaxStride = 1u << 24;  // the 64 rows of a block stay far from 32 bits
 
 Status error(std::string text) {
@@ -69,14 +72,18 @@ MlaPrefillShape MlaPrefillShape::packed(uint32_t q_begin, uint32_t q_len, uint32
 }
 
 std::string MlaPrefillConfig::to_string() const {
-  const char* sum = use_fma ? "fma" : "mul+add";
-  if (lanes) {
-    return fmt::format("mla_prefill: lanes, {} queries, {} keys x {} channels, runs of {}, {}",
-                       tile, lanes.tile_keys, lanes.tile_channels,
-                       lanes.run * layout::kKvPageTokens, sum);
+  std::string text;
+  if (has_tile(path)) {
+    text = fmt::format("{}, {}", attention_path_name(path), hadal::to_string(gpu_tile));
+  } else if (lanes) {
+    text = fmt::format("lanes, {} queries, {} keys x {} channels, runs of {}", tile,
+                       lanes.tile_keys, lanes.tile_channels, lanes.run * layout::kKvPageTokens);
+  } else {
+    text = fmt::format("portable, {} queries, workgroup {}, {} value channels", tile,
+                       workgroup_size, 2 * pairs * workgroup_size);
   }
-  return fmt::format("mla_prefill: portable, {} queries, workgroup {}, {} value channels, {}", tile,
-                     workgroup_size, 2 * pairs * workgroup_size, sum);
+  return fmt::format("mla_prefill: {}, {}{}", text, use_fma ? "fma" : "mul+add",
+                     rejections_text(rejected));
 }
 
 Status mla_prefill_check(const MlaPrefillShape& s, const Caps& caps) {
@@ -151,12 +158,25 @@ Status mla_prefill_check(const MlaPrefillShape& s, const Caps& caps) {
   return {};
 }
 
-MlaPrefillConfig mla_prefill_choose(const MlaPrefillShape& shape, const Caps& caps) {
+MlaPrefillConfig mla_prefill_choose(const MlaPrefillShape& shape, const Caps& caps,
+                                    const AttentionPolicy& policy) {
+  AttentionSizes sizes{kCoopMatModule, longest(shape), shape.v, attention_lanes_rejection(caps)};
+  if (sizes.lanes.format.empty() && !heads_fit_lanes(shape)) {
+    sizes.lanes.format = "nope, rope and v must be multiples of {}, got {}, {} and {}";
+    sizes.lanes.numbers = {layout::kAttentionLanesStep, shape.nope, shape.rope, shape.v};
+  }
+  const AttentionPathChoice choice = choose_attention_path(sizes, caps, policy);
   MlaPrefillConfig config;
+  config.path = choice.path, config.rejected = choice.rejected;
   config.use_fma = caps.use_fma;
   config.batch = shape.sequences != 0;
+  if (has_tile(config.path)) {
+    config.gpu_tile = choice.tile, config.tile = choice.tile.rows;
+    config.workgroup_size = choice.tile.workgroup_size;
+    return config;
+  }
   // Even a few queries, in half-empty vectors, are faster so.
-  if (attention_lanes_run(caps) && heads_fit_lanes(shape)) {
+  if (config.path == AttentionPath::kLanes) {
     config.workgroup_size = caps.subgroup_size;
     config.lanes = attention_lanes(caps, longest(shape));
     config.tile = config.lanes.vectors * caps.subgroup_size;
@@ -183,6 +203,16 @@ MlaPrefill::MlaPrefill(const Device& device, const vk::Pipeline* pipeline, MlaPr
     : device_(&device), pipeline_(pipeline), config_(std::move(config)) {}
 
 Result<MlaPrefill> MlaPrefill::create(Device& device, const MlaPrefillConfig& config) {
+  if (has_tile(config.path)) {
+    HADAL_ASSIGN(
+        const vk::Pipeline* pipeline,
+        attention_tile_pipeline(
+            device, config.path,
+            config.path == AttentionPath::kCoopMat ? kCoopMatModule : kSharedModule,
+            config.gpu_tile, config.use_fma, {{layout::kMlaPrefillSpecBatch, config.batch}},
+            sizeof(layout::MlaPrefillPush)));
+    return MlaPrefill(device, pipeline, config);
+  }
   if (config.lanes) {
     HADAL_ASSIGN(
         const vk::Pipeline* pipeline,
@@ -219,7 +249,12 @@ Status MlaPrefill::check_call(const MlaPrefillShape& s, const MlaPrefillArgs& ar
   }
   if ((s.sequences != 0) != config_.batch) return error("a batch must be the configuration's");
   if (s.sequences && args.sequences == 0) return error("sequences must be given in a batch");
-  if (config_.lanes) {
+  if (has_tile(config_.path)) {
+    if (s.v > config_.gpu_tile.value_channels()) {
+      return error(fmt::format("v must be at most the configuration's {}, got {}",
+                               config_.gpu_tile.value_channels(), s.v));
+    }
+  } else if (config_.lanes) {
     if (!heads_fit_lanes(s)) {
       return error(fmt::format(
           "nope, rope and v must be the configuration's multiples of 8, got {}, {} and {}", s.nope,

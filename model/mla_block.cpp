@@ -111,7 +111,12 @@ Status MlaBlock::attend_chunk(Recorder& recorder, const AttentionWeights& w,
   args.q = work.q.address, args.kv = work.kv.address, args.k_pe = work.k_pe.address;
   args.o = work.attention.address, args.state = work.softmax_state.address;
   args.scratch = work.attention_scratch;
-  HADAL_TRY(ops.record<MlaPrefill>(recorder, mla_prefill_choose, shape, args));
+  HADAL_TRY(ops.record<MlaPrefill>(
+      recorder,
+      [&](const auto& s, const Caps& caps) {
+        return mla_prefill_choose(s, caps, options.attention);
+      },
+      shape, args));
   recorder.barrier();
   return {};
 }
@@ -179,7 +184,12 @@ Status MlaBlock::record(Recorder& recorder, const LayerWeights& layer, const Dec
   args.q_pe = work.q.address + 4ull * config.qk_nope_head_dim;
   args.cache = cache_base, args.block_tables = batch.block_tables, args.kv_lens = batch.kv_lens;
   args.o = work.o_latent.address, args.scratch = work.attention_scratch;
-  HADAL_TRY(ops.record<MlaDecode>(recorder, mla_decode_choose, shape, args));
+  HADAL_TRY(ops.record<MlaDecode>(
+      recorder,
+      [&](const auto& s, const Caps& caps) {
+        return mla_decode_choose(s, caps, options.attention);
+      },
+      shape, args));
   recorder.barrier();
   HADAL_TRY(absorb(recorder, layer.attention, /*query=*/false, batch.tokens));
   return project_out(recorder, layer.attention, batch.tokens);

@@ -7,7 +7,9 @@
 #include <cstddef>
 #include <string_view>
 
+#include "layout/attention_coopmat.h"
 #include "layout/attention_lanes.h"
+#include "layout/attention_shared.h"
 #include "layout/bf16_gemm.h"
 #include "layout/bf16_grouped_gemm.h"
 #include "layout/embedding.h"
@@ -52,6 +54,12 @@ ModuleLayout entry(std::string_view module, std::vector<uint32_t> spec_ids = {})
 std::vector<ModuleLayout> table() {
   std::vector<uint32_t> coopmat;
   for (uint32_t id = kFp8PathSpecTileM; id <= kFp8PathSpecCoopK; ++id) coopmat.push_back(id);
+  std::vector<uint32_t> decode_coopmat = {kMlaDecodeSpecFormat, kMlaDecodeSpecOutBf16};
+  std::vector<uint32_t> prefill_coopmat = {kMlaPrefillSpecBatch};
+  for (uint32_t id = kAttentionCoopSpecRows; id <= kAttentionCoopSpecCoopK; ++id) {
+    decode_coopmat.push_back(id);
+    prefill_coopmat.push_back(id);
+  }
   const std::vector<uint32_t> shared(coopmat.begin(), coopmat.end() - 3);
   return {
       entry<Fp8GemmPush>("fp8_gemm_scalar",
@@ -103,6 +111,11 @@ std::vector<ModuleLayout> table() {
       entry<MlaCacheReadPush>("mla_cache_read", {kMlaCacheReadSpecFormat}),
       entry<MlaPrefillPush>("mla_prefill", {kMlaPrefillSpecTile, kMlaPrefillSpecKeys,
                                             kMlaPrefillSpecPairs, kMlaPrefillSpecBatch}),
+      entry<MlaPrefillPush>("mla_prefill_coopmat", prefill_coopmat),
+      entry<MlaPrefillPush>(
+          "mla_prefill_shared",
+          {kAttentionSharedSpecRows, kAttentionSharedSpecSlice, kAttentionSharedSpecInvocations,
+           kAttentionSharedSpecValueSlices, kMlaPrefillSpecBatch}),
       entry<MlaPrefillPush>(
           "mla_prefill_lanes",
           {kAttentionLanesSpecVectors, kAttentionLanesSpecKeys, kAttentionLanesSpecChannels,
@@ -112,6 +125,11 @@ std::vector<ModuleLayout> table() {
       entry<MlaDecodePush>("mla_decode",
                            {kMlaDecodeSpecTile, kMlaDecodeSpecKeys, kMlaDecodeSpecPairs,
                             kMlaDecodeSpecFormat, kMlaDecodeSpecOutBf16}),
+      entry<MlaDecodePush>("mla_decode_coopmat", decode_coopmat),
+      entry<MlaDecodePush>(
+          "mla_decode_shared",
+          {kAttentionSharedSpecRows, kAttentionSharedSpecSlice, kAttentionSharedSpecInvocations,
+           kAttentionSharedSpecValueSlices, kMlaDecodeSpecFormat, kMlaDecodeSpecOutBf16}),
       entry<MlaDecodeLanesPush>(
           "mla_decode_lanes",
           {kAttentionLanesSpecVectors, kAttentionLanesSpecKeys, kAttentionLanesSpecChannels,

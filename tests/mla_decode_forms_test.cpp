@@ -65,6 +65,7 @@ struct Outputs {
 Outputs run(const Sequences& p, bool portable) {
   const MlaDecodeShape& s = p.shape;
   Caps caps = device()->caps();
+  caps.cooperative_matrix = false;  // mla_decode_coopmat_test.cpp
   if (portable) caps.scalar_uniforms = false;
   GpuCase gpu(*device());
   GuardedBuffer& o = gpu.output(uint64_t{s.tokens} * s.o_row_stride * element_bytes(s.o_type));

@@ -7,13 +7,10 @@
 #include <algorithm>
 #include <cmath>
 #include <functional>
-#include <numeric>
 
-#include "hadal/reference/formats.h"
-#include "hadal/reference/fp8_cache_row.h"
-#include "hadal/reference/mla_decode.h"
 #include "support/compare.h"
 #include "support/gpu.h"
+#include "support/mla_decode_problem.h"
 #include "support/random.h"
 #include "support/same_bits.h"
 #include "support/tolerance.h"
@@ -21,135 +18,24 @@
 namespace hadal::test {
 namespace {
 
-// Tokens with pages of their own, scattered over the cache. Rows of no token, and table entries
-// past a token's end, are poison.
-struct Problem {
-  MlaDecodeShape shape;
-  std::vector<float> q_latent, q_pe, cache;
-  std::vector<uint32_t> tables, kv_lens;
-  std::vector<uint8_t> fp8_cache;  // instead of cache: in_fp8()
-  float largest_scale = 0.0f;
+using Problem = MlaDecodeProblem;
+using Outputs = MlaDecodeOutputs;
 
-  Problem(std::vector<uint32_t> lens, uint32_t heads, uint32_t rank, uint32_t rope, uint32_t seed,
-          float q_scale = 1.0f)
-      : kv_lens(std::move(lens)) {
-    Random random(seed);
-    uint32_t pages = 1, longest = 0;
-    for (uint32_t n : kv_lens) pages += ceil_div(n, 64), longest = std::max(longest, n);
-    shape =
-        MlaDecodeShape::packed(uint32_t(kv_lens.size()), heads, rank, rope, longest, pages * 64);
-    shape.scale = 1.0f / std::sqrt(float(rank));
-    shape.row_stride += seed % 2 * 4, shape.table_stride += 1;
-    shape.q_latent_head_stride += seed % 3, shape.q_pe_head_stride += 3;
-    shape.o_head_stride += seed % 4;
-    shape.q_latent_row_stride = heads * shape.q_latent_head_stride;
-    shape.q_pe_row_stride = heads * shape.q_pe_head_stride;
-    shape.o_row_stride = heads * shape.o_head_stride;
-    q_latent = random.normals(kv_lens.size() * shape.q_latent_row_stride, q_scale);
-    q_pe = random.normals(kv_lens.size() * shape.q_pe_row_stride, q_scale);
-    std::vector<uint32_t> order(pages);
-    std::iota(order.begin(), order.end(), 0u);
-    for (uint32_t i = pages; i > 1; --i) std::swap(order[i - 1], order[random.below(i)]);
-    cache.assign(size_t(shape.cache_rows) * shape.row_stride, NAN);
-    tables.assign(kv_lens.size() * shape.table_stride, 0x7fffffffu);
-    size_t next = 0;
-    for (size_t t = 0; t < kv_lens.size(); ++t) {
-      for (uint32_t j = 0; j < kv_lens[t]; ++j) {
-        uint32_t& page = tables[t * shape.table_stride + j / 64];
-        if (j % 64 == 0) page = order[next++];
-        float* row = &cache[(size_t(page) * 64 + j % 64) * shape.row_stride];
-        for (uint32_t c = 0; c < rank + rope; ++c) {  // values that bfloat16 holds
-          row[c] = reference::bf16_decode(reference::bf16_encode(random.normal()));
-        }
-      }
-    }
-  }
-  // The same with an FP8 cache; rows of no token stay poison (0xff is NaN in every part of a row).
-  [[nodiscard]] Problem in_fp8(ScaleFormat format = ScaleFormat::kFp32) const {
-    Problem p = *this;
-    const size_t stride =
-        reference::fp8_cache_row_bytes(shape.rank, shape.rope) + shape.row_stride / 4 % 2 * 16;
-    p.fp8_cache.assign(shape.cache_rows * stride, 0xff);
-    for (size_t t = 0; t < kv_lens.size(); ++t) {
-      for (uint32_t j = 0; j < kv_lens[t]; ++j) {
-        const size_t slot = size_t(tables[t * shape.table_stride + j / 64]) * 64 + j % 64;
-        const auto row = reference::Fp8CacheRow::quantize(&cache[slot * shape.row_stride],
-                                                          shape.rank, shape.rope, format);
-        row.write(&p.fp8_cache[slot * stride]);
-        for (float scale : row.scales) p.largest_scale = std::max(p.largest_scale, scale);
-      }
-    }
-    p.shape.cache_format = CacheFormat::kFp8, p.shape.row_stride = uint32_t(stride);
-    return p;
-  }
-  // Token t alone, in the same cache.
-  [[nodiscard]] Problem token(uint32_t t) const {
-    const auto row = [t](const auto& all, uint32_t stride) {
-      return std::decay_t<decltype(all)>(all.begin() + long(t) * stride,
-                                         all.begin() + long(t + 1) * stride);
-    };
-    Problem one = *this;
-    one.shape.tokens = 1;
-    one.q_latent = row(q_latent, shape.q_latent_row_stride);
-    one.q_pe = row(q_pe, shape.q_pe_row_stride);
-    one.tables = row(tables, shape.table_stride);
-    one.kv_lens = {kv_lens[t]};
-    one.shape.max_kv_len = kv_lens[t];
-    return one;
-  }
-};
-
-struct Outputs {
-  std::vector<float> o, lse;
-};
-
-// The device's own choice, or the portable path on any device.
+// The path of the portable path's bits that the device takes, or the portable path on any device.
 MlaDecodeConfig choose(const MlaDecodeShape& shape, bool portable) {
   Caps caps = device()->caps();
+  caps.cooperative_matrix = false;  // mla_decode_coopmat_test.cpp
   if (portable) caps.scalar_uniforms = false;
   return mla_decode_choose(shape, caps);
 }
 
 Outputs run(const Problem& p, bool want_lse = true, bool portable = false) {
-  const MlaDecodeShape& s = p.shape;
-  GpuCase gpu(*device());
-  std::vector<uint16_t> codes;
-  for (float v : p.cache) codes.push_back(reference::bf16_encode(v));
-  GuardedBuffer& q_latent = gpu.input(p.q_latent);
-  GuardedBuffer& q_pe = gpu.input(p.q_pe);
-  GuardedBuffer& cache = s.cache_format == CacheFormat::kF32    ? gpu.input(p.cache)
-                         : s.cache_format == CacheFormat::kBf16 ? gpu.input(codes)
-                                                                : gpu.input(p.fp8_cache);
-  GuardedBuffer& tables = gpu.input(p.tables);
-  GuardedBuffer& kv_lens = gpu.input(p.kv_lens);
-  GuardedBuffer& o = gpu.output(uint64_t{s.tokens} * s.o_row_stride * 4);
-  GuardedBuffer& lse = gpu.output(uint64_t{s.tokens} * s.heads * 4);
-  GuardedBuffer& scratch = gpu.output(mla_decode_scratch_bytes(s));
-  Result<MlaDecode> kernel = MlaDecode::create(*device(), choose(s, portable));
-  EXPECT_TRUE(kernel.ok()) << kernel.status().message();
-  gpu.run([&](Recorder& recorder) {
-    return kernel->record(
-        recorder, s,
-        {q_latent.address(), q_pe.address(), cache.address(), tables.address(), kv_lens.address(),
-         o.address(), want_lse ? lse.address() : 0, scratch.address()});
-  });
-  Outputs result{{}, gpu.values<float>(lse)};
-  const std::vector<float> all = gpu.values<float>(o);
-  for (size_t i = 0; i < all.size(); ++i) {
-    if (i % s.o_row_stride % s.o_head_stride < s.rank) {
-      result.o.push_back(all[i]);
-    } else {
-      EXPECT_TRUE(std::isnan(all[i])) << "padding written: " << i;
-    }
-  }
-  return result;
+  return run(p, choose(p.shape, portable), want_lse);
 }
 
 void expect_matches_reference(const Problem& p) {
   const MlaDecodeShape& s = p.shape;
-  const auto expected =
-      reference::mla_decode(s, {p.q_latent.data(), p.q_pe.data(), p.cache.data(), p.tables.data(),
-                                p.kv_lens.data(), p.fp8_cache.data()});
+  const auto expected = expected_of(p);
   const Outputs out = run(p);
   const bool fp8 = s.cache_format == CacheFormat::kFp8;
   const auto keys = [&](size_t row) { return double(p.kv_lens[row / s.heads]); };
@@ -175,10 +61,13 @@ void expect_matches_reference(const Problem& p) {
   EXPECT_TRUE(matches(name + " lse", out.lse, expected.lse, s.heads, [&](size_t row) {
     return attention_lse_bound(weight_error(row), keys(row), expected.lse[row]);
   }));
-  if (choose(s, false).lanes) {
-    const Outputs portable = run(p, true, true);
-    EXPECT_TRUE(same_bits(out.o, portable.o, s.rank)) << name << ": paths differ";
-    EXPECT_TRUE(same_bits(out.lse, portable.lse, s.heads)) << name << ": paths differ";
+  for (const auto path : {AttentionPath::kPortable, AttentionPath::kShared}) {
+    const MlaDecodeConfig other = mla_decode_choose(s, device()->caps(), {path});
+    EXPECT_TRUE(other.path == path || device()->caps().max_shared_memory_bytes < 32768);
+    if (other.path == choose(s, false).path || other.path != path) continue;
+    const Outputs same = test::run(p, other);
+    EXPECT_TRUE(same_bits(out.o, same.o, s.rank)) << name << ": not " << other.to_string();
+    EXPECT_TRUE(same_bits(out.lse, same.lse, s.heads)) << name << ": not " << other.to_string();
   }
 }
 
@@ -324,6 +213,29 @@ TEST_F(MlaDecodeGpu, BrokenInputsStayAlone) {
     const Problem p({70, 70, 70, 70}, heads, 32, 16, 11);
     expect_broken_inputs_stay_alone(p);
     expect_broken_inputs_stay_alone(p.in_fp8());
+  }
+}
+
+// Several queries of a sequence, bfloat16 results, and what is broken, on the path that no CPU
+// driver chooses.
+TEST_F(MlaDecodeGpu, TheSharedPathHasThePortablePathsBits) {
+  for (const uint32_t heads : {3u, 20u}) {
+    Problem p({70, 65, 1100, 0}, heads, 72, 8, 30);
+    p.shape.tokens *= 2, p.shape.q_len = 2;  // every token's query twice
+    for (auto* q : {&p.q_latent, &p.q_pe}) {
+      const std::vector<float> once = *q;
+      q->insert(q->end(), once.begin(), once.end());
+    }
+    p.q_pe[2 * p.shape.q_pe_row_stride] = NAN;
+    if (heads == 3) p = p.in_fp8();
+    if (heads == 20) p.shape.o_type = ElementType::kBf16;
+    p.tables[p.shape.table_stride] = 0x7fffffffu;
+    const auto by = [&](AttentionPath path) {
+      return test::run(p, mla_decode_choose(p.shape, device()->caps(), {path}));
+    };
+    const Outputs portable = by(AttentionPath::kPortable), shared = by(AttentionPath::kShared);
+    EXPECT_TRUE(same_bits(shared.o, portable.o, 72));
+    EXPECT_TRUE(same_bits(shared.lse, portable.lse, heads));
   }
 }
 

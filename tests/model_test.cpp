@@ -10,7 +10,9 @@
 #include <cstring>
 #include <filesystem>
 #include <nlohmann/json.hpp>
+#include <string_view>
 
+#include "hadal/mla_decode.h"
 #include "hadal/model/reference/model.h"
 #include "support/golden.h"
 #include "support/gpu.h"
@@ -304,6 +306,33 @@ TEST_F(ModelGpu, ABf16CachePassesTheBars) {
       EXPECT_LE(d.mean_kl, 5e-3);
       EXPECT_GE(d.top1, 0.85);
     }
+  }
+}
+
+// Attention by cooperative matrices, whose operands are halves: the bars of BF16 models, whose
+// rounding is eight times as coarse, and of FP8 models, with one more draw of their rounding flips.
+TEST_F(ModelGpu, AttentionInHalvesPassesTheBars) {
+  const auto shape = MlaDecodeShape::packed(1, 4, 16, 8, 64, 64);
+  const MlaDecodeConfig config =
+      mla_decode_choose(shape, device()->caps(), {AttentionPath::kCoopMat});
+  if (config.path != AttentionPath::kCoopMat) GTEST_SKIP() << config.rejected[0].to_string();
+  for (const char* name : {"v3_bf16", "moonlight_bf16", "v31_ue8m0", "v3_fp8_ragged"}) {
+    const Golden golden = load_golden(name);
+    TestModelOptions options = options_for(golden);
+    options.model.attention = {AttentionPath::kCoopMat};
+    TestModel m(golden.model_dir, options);
+    ASSERT_TRUE(m.ok());
+    const bool bf16 = std::string_view(name).ends_with("bf16");
+    for (const auto form : {EvaluationForm::kPrefill, EvaluationForm::kDecode}) {
+      const LogitsDistance d = logits_distance(
+          bf16 ? golden.hf : golden.fp8, m.logits(golden.ids, form), m.model().config().vocab_size);
+      report(fmt::format("{} attention in halves", name), d);
+      EXPECT_LE(d.relative_l2, bf16 ? 2e-3 : 1.0);
+      EXPECT_LE(d.mean_kl, 5e-3);
+      EXPECT_GE(d.top1, 0.85);
+    }
+    if (!bf16) continue;
+    EXPECT_EQ(m.greedy(golden.ids, uint32_t(golden.greedy_hf.size())), golden.greedy_hf);
   }
 }
 

@@ -91,6 +91,10 @@ Options parse_options(const std::string& kernel, int argc, const char* const* ar
   app.add_option("--tuning", options.tuning,
                  "a file of hadal-tune: the FP8 GEMMs take its choices, and their path says tuned")
       ->check(CLI::ExistingFile);
+  app.add_option("--attention", options.attention,
+                 "the path of the attention kernels, if the device can run it, else portable; "
+                 "without it their own choice")
+      ->check(CLI::IsMember({"portable", "lanes", "shared", "coopmat"}));
   app.add_flag("--no-roofline", options.no_roofline, "do not measure the device's limits first");
   app.add_flag("--quick", options.quick, "few cases and samples: a smoke run, not a measurement");
   try {

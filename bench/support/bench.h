@@ -35,6 +35,7 @@ struct Options {
   bool list = false, quick = false, cold = false, no_roofline = false;
   std::string policy = "invariant";  // of the FP8 GEMMs: GemmPolicy
   std::string tuning;                // of the FP8 GEMMs: a file of hadal-tune; empty = none
+  std::string attention;  // the attention kernels' path (attention_path_name); empty: their choice
 };
 
 // Quantiles of the samples of one case, in nanoseconds.

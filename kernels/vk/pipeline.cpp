@@ -88,8 +88,8 @@ Pipeline::~Pipeline() {
 }
 
 Result<const Pipeline*> Pipeline::get(Device& device, std::string_view module, uint32_t workgroup_x,
-                                      std::initializer_list<SpecConstant> constants,
-                                      uint32_t push_bytes, uint32_t subgroup_size) {
+                                      std::span<const SpecConstant> constants, uint32_t push_bytes,
+                                      uint32_t subgroup_size) {
   DeviceImpl& impl = device.impl();
   PipelineKey key;
   key.module = module, key.push_bytes = push_bytes, key.subgroup_size = subgroup_size;

@@ -47,6 +47,14 @@ class Pipeline {
   [[nodiscard]] static Result<const Pipeline*> get(Device& device, std::string_view module,
                                                    uint32_t workgroup_x,
                                                    std::initializer_list<SpecConstant> constants,
+                                                   uint32_t push_bytes,
+                                                   uint32_t subgroup_size = 0) {
+    return get(device, module, workgroup_x, std::span(constants.begin(), constants.size()),
+               push_bytes, subgroup_size);
+  }
+  [[nodiscard]] static Result<const Pipeline*> get(Device& device, std::string_view module,
+                                                   uint32_t workgroup_x,
+                                                   std::span<const SpecConstant> constants,
                                                    uint32_t push_bytes, uint32_t subgroup_size = 0);
   Pipeline(DeviceImpl& device, VkPipelineLayout layout, VkPipeline handle)
       : device_(device), layout_(layout), handle_(handle) {}

@@ -1,7 +1,6 @@
 // One block of 64 keys of an attention row tile, with the running softmax. Needs before the
 // include: TILE (rows: queries or heads), KEYS (keys per invocation: 64 / workgroup size), PAIRS
-// (pairs of value channels per invocation), KEY_BF16 (1: keys and values are bfloat16) and KEY_FP8 (1:
-// they are rows of an FP8 cache, layout/kv_page.h).
+// (pairs of value channels per invocation) and what lib/attention_keys.glsl needs.
 //
 // Phase 1: invocations lie along keys, the rows' queries are uniform; scores end as probabilities
 // in shared memory. Phase 2: invocations lie along value channels, probabilities are uniform.
@@ -11,24 +10,15 @@
 // inner products: a score is a chain over the groups of 128 channels, each a chain of query * code
 // times its scale, and the weight of a code is probability * scale, rounded once. Codes are carried as
 // code * 2^-8 and scales as scale * 2^8 (lib/fp8.glsl), which changes no bit but at float's ends.
-#include "../layout/kv_page.h"
-#include "fp8.glsl"
+#include "attention_keys.glsl"
 #extension GL_KHR_shader_subgroup_basic : require
 #extension GL_KHR_shader_subgroup_arithmetic : require
 
 float minus_infinity() { return uintBitsToFloat(0xff800000u); }
-const uint kElementBytes = KEY_FP8 != 0 ? 1 : KEY_BF16 != 0 ? 2 : 4;
 const uint kMaxSubgroups = 16;  // 64 invocations in subgroups of 4
 
 shared float attention_p[kKvPageTokens * TILE];
 shared float attention_max[kMaxSubgroups * TILE];
-
-// The keys of a block: consecutive rows of a key's first part, second part and value. Of FP8 rows, a
-// and value are codes (value_stride is a_stride), b is bfloat16 and scales are those of the codes.
-struct AttentionKeys {
-  uint64_t a, b, value, scales;
-  uint a_stride, b_stride, value_stride;  // bytes
-};
 
 // Running state: exp(score - m) sums to l and weighs the values to o.
 struct AttentionState {
@@ -42,33 +32,6 @@ void attention_sync() {
   } else {
     subgroupBarrier();
   }
-}
-
-vec4 attention_key4(uint64_t address) {
-  if (KEY_FP8 != 0) return e4m3x4_times_2_m8(UintIn(address).v);
-  if (KEY_BF16 != 0) {
-    uint64_t w = U64In(address).v;
-    uint lo = uint(w), hi = uint(w >> 32);
-    return uintBitsToFloat(uvec4(lo << 16, lo & 0xffff0000u, hi << 16, hi & 0xffff0000u));
-  }
-  uint64_t w0 = U64In(address).v, w1 = U64In(address + 8).v;
-  return uintBitsToFloat(uvec4(uint(w0), uint(w0 >> 32), uint(w1), uint(w1 >> 32)));
-}
-
-// Four bfloat16 at a multiple of 4 bytes, as the second part of an FP8 row has them.
-vec4 attention_key4_words(uint64_t address) {
-  uint lo = UintIn(address).v, hi = UintIn(address + 4).v;
-  return uintBitsToFloat(uvec4(lo << 16, lo & 0xffff0000u, hi << 16, hi & 0xffff0000u));
-}
-
-vec2 attention_value2(uint64_t address) {
-  if (KEY_FP8 != 0) return e4m3x2_times_2_m8(uint(U16In(address).v));
-  if (KEY_BF16 != 0) {
-    uint w = UintIn(address).v;
-    return uintBitsToFloat(uvec2(w << 16, w & 0xffff0000u));
-  }
-  uint64_t w = U64In(address).v;
-  return uintBitsToFloat(uvec2(uint(w), uint(w >> 32)));
 }
 
 void attention_zero(out float s[TILE][KEYS]) {

@@ -235,6 +235,66 @@ inline constexpr double kTiny = 0x1p-126;
   return error + kU32 * (std::fabs(lse) + error);
 }
 
+// Attention with cooperative matrices (shaders/lib/attention_coopmat.glsl).
+//
+// Unit roundoff of a conversion to half. The specification says "correctly rounded" without naming
+// the direction (as for kU32): one ulp of 11 significant bits.
+inline constexpr double kUF16 = 0x1p-10;
+
+// What the bounds need of a case.
+struct AttentionCoopMat {
+  double dims = 0, coop_k = 0;
+  double keys = 0, factors = 0;  // as attention_weight_error
+  double score_magnitude = 0, score_range = 0;
+  double largest_product = 0;  // |scale| * the row's largest query * its largest key
+  double largest_value = 0;
+  bool exact = false;  // queries, keys and values are halves times their rows' powers of two
+};
+
+// The exponent x: a computed weight is the true one times a factor within [e^-x, e^x].
+//
+// A query or key is staged within kUF16 of itself, plus 2^-14 where a subnormal half is flushed:
+// its row was scaled to a largest of at least 2^14, so that is 2^-28 of the largest. A product of
+// the two is off by (2u + u^2) of itself, and by 2^-28 (1 + u) (|q| max|k| + |k| max|q|) + 2^-56
+// max|q| max|k|, less than 2^-26.9 max|q| max|k|. Of FP8 rows code * scale rounds once more (2^-22
+// holds it, at 2^-23 (1 + 2u)). The matrix unit sums dims terms as in fp8_gemm_coopmat_bound: dims
+// + dims / coop_k roundings of 2^-23; powers of two are exact, the scale rounds once. The
+// exponentials as in attention_weight_error. Additions: a chain over 64 keys, with the unit's
+// roundings per multiply-add, or of l over a lane's keys and the subgroup; then per later block or
+// split one product with its factor and one addition.
+[[nodiscard]] inline double attention_coopmat_exponent(const AttentionCoopMat& c) {
+  const double operands = c.exact ? 0.0 : 2.0 * kUF16 + kUF16 * kUF16 + 0x1p-22;
+  const double staged = operands * c.score_magnitude + 0x1.13p-27 * c.dims * c.largest_product;
+  const double ds =
+      staged + gamma(c.dims + std::ceil(c.dims / c.coop_k) + 1.0) * (c.score_magnitude + staged) +
+      (c.dims + 2.0) * kTiny;
+  return ds + gamma(3.0 * (c.factors + c.score_range + 2.0 * ds)) +
+         gamma(64.0 + 64.0 / c.coop_k + 2.0 * c.factors + c.keys / 64.0 * 2.0 + 2.0);
+}
+
+// o = sum_j p_j v_j / sum_j p_j: the quotient of two computed weights' factors is within e^(2x).
+// In the numerator a weight is staged within kUF16, plus 2^-28 of the block's largest weight times
+// its value's power of two, which with |value| <= 2^15 of that power is 2^-27 of max_j p_j max|v_j|
+// for each key; a value within kUF16 plus 2^-28 of its row's largest. Neither can take o past the
+// largest value, but for the roundings.
+[[nodiscard]] inline double attention_coopmat_bound(const AttentionCoopMat& c, double magnitude,
+                                                    double value) {
+  const double x = attention_coopmat_exponent(c);
+  const double size = value < 0 ? -value : value;
+  const double staged = c.exact ? 1.0 + kUF16 : (1.0 + kUF16) * (1.0 + kUF16) * (1.0 + 0x1p-22);
+  const double flushed = (c.keys + 1.0) * 0x1.01p-27 * c.largest_value;
+  const double error = (std::expm1(2.0 * x) + std::exp(2.0 * x) * (staged - 1.0)) * magnitude +
+                       std::exp(2.0 * x) * flushed;
+  const double most = size + (1.0 + 4.0 * kUF16) * c.largest_value;
+  return (error < most ? error : most) * (1.0 + 2.5 * kU32) + 2.5 * kU32 * size +
+         c.keys * kTiny * 0x1p20;
+}
+
+[[nodiscard]] inline double attention_coopmat_lse_bound(const AttentionCoopMat& c, double lse) {
+  const double error = attention_coopmat_exponent(c) + 3.0 * kU32 * std::log(c.keys) + 0x1p-21;
+  return error + kU32 * (std::fabs(lse) + error);
+}
+
 // sample: absolute error of one token's weight w = exp(-z), z = (max - logit) / temperature,
 // against the largest weight 1: a difference and a division of 2.5 ulp move z by 3.5*z*u, exp 3 +
 // 2z ulp; rounded down to 2^-40. Weights are then added exactly.

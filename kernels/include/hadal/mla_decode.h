@@ -37,6 +37,12 @@
 // numbers <= 0 only. Error bound: tests/support/tolerance.h, attention_bound, and
 // attention_fp8_bound over FP8 rows.
 //
+// With cooperative matrices (AttentionPath::kCoopMat, chosen from caps alone, the default where a
+// GPU can) the same holds of bits of its own, with attention_coopmat_bound: queries, cache values
+// and weights are halves relative to the largest magnitude of their row, so no finite input
+// overflows, and what is below 2^-28 of it may count as 0. A NaN or an infinity in a query makes
+// its row NaN, one in a cache row every row that sees it.
+//
 // Source: DeepSeek-V3 technical report (arXiv 2412.19437) 2.1.1, DeepSeek-V2 (arXiv 2405.04434)
 // 2.1.2 for the absorption; FlashMLA; Flash-Decoding for the splits.
 #pragma once
@@ -45,6 +51,7 @@
 #include <string>
 
 #include "hadal/attention_lanes.h"
+#include "hadal/attention_path.h"
 #include "hadal/buffer.h"
 #include "hadal/cache_format.h"
 #include "hadal/caps.h"
@@ -85,13 +92,17 @@ struct MlaDecodeArgs {
   DeviceAddress o = 0, lse = 0, scratch = 0;
 };
 
-// Two paths of the same bits: invocations along keys and latent channels (the portable one), or
-// along heads, where invocations are lanes of a CPU.
+// Three paths of the same bits: invocations along keys and latent channels (the portable one),
+// along heads, where invocations are lanes of a CPU, or along both with tiles in shared memory; and
+// cooperative matrices.
 struct MlaDecodeConfig {
+  AttentionPath path = AttentionPath::kPortable;
   uint32_t workgroup_size = 0;  // invocations: 4 to 64, divides 64
   uint32_t tile = 0;            // heads per workgroup
   uint32_t pairs = 0;           // pairs of latent channels per invocation; portable path
-  AttentionLanes lanes;         // the other path
+  AttentionLanes lanes;         // of kLanes
+  AttentionTile gpu_tile;       // of kShared and kCoopMat
+  AttentionRejections rejected;
   uint32_t combine_workgroup_size = 0;
   CacheFormat cache_format = CacheFormat::kF32;
   ElementType o_type = ElementType::kF32;
@@ -103,7 +114,8 @@ struct MlaDecodeConfig {
 [[nodiscard]] Status mla_decode_check(const MlaDecodeShape& shape, const Caps& caps);
 // Depends on heads, rank, rope, cache_format and o_type only. Pure; requires mla_decode_check to be
 // ok.
-[[nodiscard]] MlaDecodeConfig mla_decode_choose(const MlaDecodeShape& shape, const Caps& caps);
+[[nodiscard]] MlaDecodeConfig mla_decode_choose(const MlaDecodeShape& shape, const Caps& caps,
+                                                const AttentionPolicy& policy = {});
 // Bytes of scratch that record() needs for the shape (4-byte aligned), whatever the configuration:
 // the partial results of 1,024 keys each, none up to max_kv_len 1,024, and up to 64 workers' areas
 // of the path along heads. Grows with tokens, heads, rank, rope and max_kv_len.

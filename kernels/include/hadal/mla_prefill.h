@@ -33,6 +33,12 @@
 // tile or the chunks. exp is taken of numbers <= 0 only. Error bound: tests/support/tolerance.h,
 // attention_bound.
 //
+// With cooperative matrices (AttentionPath::kCoopMat, chosen from caps alone, the default where a
+// GPU can) the same holds of bits of its own, with attention_coopmat_bound: queries, keys, values
+// and weights are halves relative to the largest magnitude of their row, so no finite input
+// overflows, and what is below 2^-28 of it may count as 0. A NaN or an infinity in a query makes
+// its row NaN, one in a key or a value every row that sees it.
+//
 // Source: DeepSeek-V3 technical report (arXiv 2412.19437) 2.1.1; FlashAttention-2 (arXiv
 // 2307.08691) 3.1 for the running softmax; vLLM's chunked-context MLA prefill.
 #pragma once
@@ -41,6 +47,7 @@
 #include <string>
 
 #include "hadal/attention_lanes.h"
+#include "hadal/attention_path.h"
 #include "hadal/buffer.h"
 #include "hadal/caps.h"
 #include "hadal/status.h"
@@ -85,14 +92,18 @@ struct MlaPrefillArgs {
   DeviceAddress q = 0, kv = 0, k_pe = 0, o = 0, state = 0, scratch = 0, sequences = 0;
 };
 
-// Two paths of the same bits: invocations along keys and value channels (the portable one), or
-// along queries, where invocations are lanes of a CPU.
+// Three paths of the same bits: invocations along keys and value channels (the portable one), along
+// queries, where invocations are lanes of a CPU, or along both with tiles in shared memory; and
+// cooperative matrices.
 struct MlaPrefillConfig {
+  AttentionPath path = AttentionPath::kPortable;
   uint32_t workgroup_size = 0;  // invocations: 4 to 64, divides 64
   uint32_t tile = 0;            // queries per workgroup
   uint32_t pairs = 0;           // pairs of value channels per invocation; portable path
-  AttentionLanes lanes;         // the other path
-  bool batch = false;           // of a shape with sequences
+  AttentionLanes lanes;         // of kLanes
+  AttentionTile gpu_tile;       // of kShared and kCoopMat
+  AttentionRejections rejected;
+  bool batch = false;  // of a shape with sequences
   bool use_fma = false;
   [[nodiscard]] std::string to_string() const;
 };
@@ -101,7 +112,8 @@ struct MlaPrefillConfig {
 [[nodiscard]] Status mla_prefill_check(const MlaPrefillShape& shape, const Caps& caps);
 // Depends on the longest sequence's queries, the sizes of a head and whether it is a batch only.
 // Pure; requires mla_prefill_check to be ok.
-[[nodiscard]] MlaPrefillConfig mla_prefill_choose(const MlaPrefillShape& shape, const Caps& caps);
+[[nodiscard]] MlaPrefillConfig mla_prefill_choose(const MlaPrefillShape& shape, const Caps& caps,
+                                                  const AttentionPolicy& policy = {});
 
 // Bytes of scratch that record() needs for the shape (4-byte aligned), whatever the configuration:
 // areas of at most 64 workers of the path along queries, 10 MB for DeepSeek-V3's heads.

@@ -11,6 +11,7 @@
 #include <optional>
 #include <vector>
 
+#include "hadal/attention_path.h"
 #include "hadal/buffer.h"
 #include "hadal/cache_format.h"
 #include "hadal/caps.h"
@@ -65,6 +66,9 @@ struct ModelOptions {
   // FP8 models: store latents rounded through e4m3, so that decode (absorbed) computes what prefill
   // (unabsorbed) computes. Off: decode sees unrounded latents, as DeepSeek's demo does.
   bool round_latent = true;
+  // Which units attention may take: on GPUs with matrices its operands are halves by default, 2^-11
+  // of themselves off.
+  AttentionPolicy attention = {};
 };
 
 // Ok when every kernel runs the model's shapes at these options on a device of these caps; else
