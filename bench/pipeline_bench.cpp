@@ -12,6 +12,7 @@
 #include <random>
 
 #include "hadal/runtime/decode_pipeline.h"
+#include "hadal/runtime/engine.h"
 #include "hadal/runtime/prefill_pipeline.h"
 #include "hadal/runtime/sampler.h"
 #include "support/bench.h"
@@ -33,7 +34,7 @@ double quantile(std::vector<double> values, double q) {
 
 struct PipelineOptions {
   std::string directory, device, json, cache_dir;
-  std::vector<uint32_t> prompts{128, 512};
+  std::vector<uint32_t> prompts{128, 512}, sequences{32};
   uint32_t generated = 64, chunk = 512, repetitions = 10;
   bool device_time = false;
 };
@@ -52,12 +53,17 @@ class Session {
     model::ModelOptions model_options;
     model_options.max_context = std::max(longest, kShortPrompt + options.generated);
     model_options.max_tokens = std::min(options.chunk, model_options.max_context);
-    const uint32_t pages = ceil_div(model_options.max_context, runtime::kPageTokens);
+    const uint32_t most = *std::max_element(options.sequences.begin(), options.sequences.end());
+    model_options.max_decode_rows = model_options.max_logit_rows = most;
+    model_options.max_tokens = std::max(model_options.max_tokens, most);
+    const uint32_t pages =
+        std::max(ceil_div(model_options.max_context, runtime::kPageTokens),
+                 most * ceil_div(kShortPrompt + options.generated, runtime::kPageTokens));
     const auto start = Clock::now();
     model::Weights weights = require(model::Weights::load(*device_, checkpoint, config, {}));
     cache_ = std::make_unique<runtime::KvCache>(
         require(runtime::KvCache::create(*device_, config, pages, CacheFormat::kF32)));
-    pages_ = std::make_unique<runtime::PageAllocator>(pages);
+    pages_ = std::make_unique<runtime::PagePool>(pages);
     model_ = require(
         model::Model::create(*device_, std::move(config), std::move(weights), model_options));
     load_seconds_ = seconds_since(start);
@@ -115,6 +121,31 @@ class Session {
     return seconds_since(start);
   }
 
+  // Seconds of the decode steps of `count` short prompts that generate `tokens` each, together.
+  [[nodiscard]] double generate_together(uint32_t count, uint32_t tokens) {
+    sequence_.reset();
+    runtime::EngineOptions options;
+    options.max_rows = count, options.max_chunk = model_->options().max_tokens;
+    runtime::Engine engine =
+        require(runtime::Engine::create(*device_, *model_, *cache_, *pages_, options));
+    std::mt19937 random(7);
+    for (uint32_t i = 0; i < count; ++i) {
+      runtime::EngineRequest request;
+      for (uint32_t t = 0; t < kShortPrompt; ++t) {
+        request.prompt.push_back(uint32_t(random() % vocab()));
+      }
+      request.max_new_tokens = tokens + 1;  // the first is prefill's
+      (void)require(engine.add(request));
+    }
+    while (!engine.idle()) {
+      for (const runtime::EngineToken& token : require(engine.step())) {
+        ids_in_range_ = ids_in_range_ && token.id < vocab();
+      }
+    }
+    device_seconds_ = 0;
+    return engine.stats().decode_seconds;
+  }
+
   // Of the last prompt() or generate(), with timestamps.
   [[nodiscard]] double device_seconds() const { return device_seconds_; }
 
@@ -140,7 +171,7 @@ class Session {
   const PipelineOptions& options_;
   std::unique_ptr<Device> device_;
   std::unique_ptr<runtime::KvCache> cache_;
-  std::unique_ptr<runtime::PageAllocator> pages_;
+  std::unique_ptr<runtime::PagePool> pages_;
   std::unique_ptr<model::Model> model_;
   std::optional<runtime::PrefillPipeline> prefill_;
   std::optional<runtime::DecodePipeline> decode_;
@@ -232,6 +263,16 @@ int run(const PipelineOptions& options, Clock::time_point process_start) {
   } else {
     lines.push_back(line);
   }
+  for (uint32_t count : options.sequences) {
+    Line together{
+        fmt::format("tg{}x{}", options.generated, count), options.generated * count, {}, 0};
+    if (!run_case(session, options, together,
+                  [&] { return session.generate_together(count, options.generated); })) {
+      right = false;
+    } else {
+      lines.push_back(together);
+    }
+  }
   write_json(options, session, first_token, lines);
   return right ? 0 : 1;
 }
@@ -250,6 +291,10 @@ int main(int argc, char** argv) {
       ->capture_default_str();
   app.add_option("-n,--generate", options.generated, "tokens to decode")
       ->check(CLI::Range(1u, 1u << 20))
+      ->capture_default_str();
+  app.add_option("-s,--sequences", options.sequences, "sequences that decode together")
+      ->check(CLI::Range(1u, 1024u))
+      ->delimiter(',')
       ->capture_default_str();
   app.add_option("--chunk", options.chunk, "prompt tokens per prefill step")
       ->check(CLI::Range(1u, 65536u))

@@ -40,11 +40,11 @@ inline constexpr uint32_t kAttentionLaneRows = 32;  // rows of a worker at most
   return caps.is_cpu && caps.scalar_uniforms && caps.subgroup_size >= 4 && caps.subgroup_size <= 16;
 }
 
-// The tile of 16 accumulators, measured (mla_decode.md).
+// Tiles of 16 accumulators, measured (mla_decode.md).
 [[nodiscard]] inline AttentionLanes attention_lanes(const Caps& caps, uint32_t rows) {
   AttentionLanes lanes;
   lanes.vectors = rows > caps.subgroup_size ? 2 : 1;
-  lanes.tile_keys = 8, lanes.tile_channels = 8, lanes.run = 4;
+  lanes.tile_keys = lanes.vectors == 1 ? 16 : 8, lanes.tile_channels = 8, lanes.run = 4;
   return lanes;
 }
 

@@ -53,7 +53,7 @@ layout::MlaDecodePush split_push(const MlaDecodeShape& s, const MlaDecodeArgs& a
   push.o = args.o, push.lse = args.lse;
   push.partial_ml = partials ? args.scratch : 0;
   push.partial_o = partials ? args.scratch + partials * 8 : 0;
-  push.heads = s.heads, push.rank = s.rank, push.rope = s.rope;
+  push.heads_q_len = s.heads | s.q_len << 16, push.rank = s.rank, push.rope = s.rope;
   push.q_latent_row_stride = s.q_latent_row_stride;
   push.q_latent_head_stride = s.q_latent_head_stride;
   push.q_pe_row_stride = s.q_pe_row_stride, push.q_pe_head_stride = s.q_pe_head_stride;
@@ -71,7 +71,8 @@ layout::MlaDecodeLanesPush lanes_push(const MlaDecodeShape& s, const MlaDecodeAr
   push.q_latent = args.q_latent, push.q_pe = args.q_pe, push.cache = args.cache;
   push.block_tables = args.block_tables, push.kv_lens = args.kv_lens;
   push.o = args.o, push.lse = args.lse, push.scratch = args.scratch;
-  push.tokens = s.tokens, push.heads = s.heads, push.widths = s.rank | s.rope << 16;
+  push.tokens = s.tokens, push.heads_q_len = s.heads | s.q_len << 16,
+  push.widths = s.rank | s.rope << 16;
   push.q_latent_row_stride = s.q_latent_row_stride;
   push.q_latent_head_stride = s.q_latent_head_stride;
   push.q_pe_row_stride = s.q_pe_row_stride, push.q_pe_head_stride = s.q_pe_head_stride;
@@ -157,9 +158,17 @@ Status mla_decode_check(const MlaDecodeShape& s, const Caps& caps) {
                              uint64_t{caps.max_workgroup_count[1]} * layout::kMlaDecodeSplitKeys,
                              s.max_kv_len));
   }
-  if (s.heads > caps.max_workgroup_count[0]) {
+  // Heads and q_len share a word of the push constants.
+  const uint32_t max_heads = std::min(caps.max_workgroup_count[0], 0xffffu);
+  if (s.heads > max_heads) {
+    return error(fmt::format("heads must be at most {}, got {}", max_heads, s.heads));
+  }
+  if (s.q_len == 0 || s.q_len > 0xffff || s.tokens % s.q_len) {
     return error(
-        fmt::format("heads must be at most {}, got {}", caps.max_workgroup_count[0], s.heads));
+        fmt::format("q_len must be 1 to 65535 and divide tokens, got {} of {}", s.q_len, s.tokens));
+  }
+  if (s.o_type != ElementType::kF32 && s.o_type != ElementType::kBf16) {
+    return error("o_type must be f32 or bf16");
   }
   const uint32_t max_tokens = std::min(caps.max_workgroup_count[1], caps.max_workgroup_count[2]);
   if (s.tokens > max_tokens) {
@@ -176,10 +185,10 @@ Status mla_decode_check(const MlaDecodeShape& s, const Caps& caps) {
 MlaDecodeConfig mla_decode_choose(const MlaDecodeShape& shape, const Caps& caps) {
   MlaDecodeConfig config;
   config.use_fma = caps.use_fma;
-  config.cache_format = shape.cache_format;
+  config.cache_format = shape.cache_format, config.o_type = shape.o_type;
   config.combine_workgroup_size = column_workgroup_size(caps);
-  // With fewer heads most lanes would idle.
-  if (attention_lanes_run(caps) && sizes_fit_lanes(shape) && 2 * shape.heads > caps.subgroup_size) {
+  // With fewer heads, three of four lanes would idle.
+  if (attention_lanes_run(caps) && sizes_fit_lanes(shape) && 4 * shape.heads > caps.subgroup_size) {
     config.workgroup_size = caps.subgroup_size;
     config.lanes = attention_lanes(caps, shape.heads);
     config.tile = config.lanes.vectors * caps.subgroup_size;
@@ -212,12 +221,14 @@ MlaDecode::MlaDecode(const Device& device, const vk::Pipeline* pipeline,
 
 Result<MlaDecode> MlaDecode::create(Device& device, const MlaDecodeConfig& config) {
   const auto format = uint32_t(config.cache_format);
+  const bool out_bf16 = config.o_type == ElementType::kBf16;
   HADAL_ASSIGN(
       const vk::Pipeline* pipeline,
       config.lanes
           ? vk::Pipeline::get(device, "mla_decode_lanes", config.workgroup_size,
                               {{layout::kSpecUseFma, config.use_fma},
                                {layout::kMlaDecodeSpecFormat, format},
+                               {layout::kMlaDecodeSpecOutBf16, out_bf16},
                                {layout::kAttentionLanesSpecVectors, config.lanes.vectors},
                                {layout::kAttentionLanesSpecKeys, config.lanes.tile_keys},
                                {layout::kAttentionLanesSpecChannels, config.lanes.tile_channels},
@@ -229,12 +240,14 @@ Result<MlaDecode> MlaDecode::create(Device& device, const MlaDecodeConfig& confi
                  {layout::kMlaDecodeSpecTile, config.tile},
                  {layout::kMlaDecodeSpecKeys, layout::kKvPageTokens / config.workgroup_size},
                  {layout::kMlaDecodeSpecPairs, config.pairs},
-                 {layout::kMlaDecodeSpecFormat, format}},
+                 {layout::kMlaDecodeSpecFormat, format},
+                 {layout::kMlaDecodeSpecOutBf16, out_bf16}},
                 sizeof(layout::MlaDecodePush)));
-  HADAL_ASSIGN(
-      const vk::Pipeline* combine,
-      vk::Pipeline::get(device, "mla_decode_combine", config.combine_workgroup_size,
-                        {{layout::kSpecUseFma, config.use_fma}}, sizeof(layout::MlaDecodePush)));
+  HADAL_ASSIGN(const vk::Pipeline* combine,
+               vk::Pipeline::get(device, "mla_decode_combine", config.combine_workgroup_size,
+                                 {{layout::kSpecUseFma, config.use_fma},
+                                  {layout::kMlaDecodeSpecOutBf16, out_bf16}},
+                                 sizeof(layout::MlaDecodePush)));
   DeviceAddress table = 0;
   if (config.lanes && config.cache_format == CacheFormat::kFp8) {
     HADAL_ASSIGN(table, vk::e4m3_table(device));
@@ -246,6 +259,10 @@ Status MlaDecode::check_call(const MlaDecodeShape& s, const MlaDecodeArgs& args)
   HADAL_TRY(mla_decode_check(s, device_->caps()));
   if (s.cache_format != config_.cache_format) {
     return error("cache_format must be the configuration's");
+  }
+  if (s.o_type != config_.o_type) return error("o_type must be the configuration's");
+  if (args.o % element_bytes(s.o_type)) {
+    return error(fmt::format("o must be aligned to its element, got {:#x}", args.o));
   }
   if (config_.lanes) {
     if (!sizes_fit_lanes(s)) {
@@ -276,22 +293,24 @@ Status MlaDecode::record(Recorder& recorder, const MlaDecodeShape& s,
   const layout::MlaDecodePush push = split_push(s, args);
   const layout::MlaDecodeLanesPush lanes = lanes_push(s, args, e4m3_table_);
   const auto rows = [&](DeviceAddress address, uint32_t width, uint32_t row_stride,
-                        uint32_t head_stride) {
-    return DeviceRange{
-        address, strided_bytes(s.tokens, row_width(s.heads, width, head_stride), row_stride, 4)};
+                        uint32_t head_stride, uint32_t bytes) {
+    return DeviceRange{address, strided_bytes(s.tokens, row_width(s.heads, width, head_stride),
+                                              row_stride, bytes)};
   };
-  const DeviceRange kv_lens{args.kv_lens, uint64_t{s.tokens} * 4};
+  const uint32_t sequences = s.tokens / s.q_len;
+  const DeviceRange kv_lens{args.kv_lens, uint64_t{sequences} * 4};
   const DeviceRange scratch{args.scratch, args.scratch ? mla_decode_scratch_bytes(s) : 0};
   const DeviceRange reads[] = {
-      rows(args.q_latent, s.rank, s.q_latent_row_stride, s.q_latent_head_stride),
-      rows(args.q_pe, s.rope, s.q_pe_row_stride, s.q_pe_head_stride),
+      rows(args.q_latent, s.rank, s.q_latent_row_stride, s.q_latent_head_stride, 4),
+      rows(args.q_pe, s.rope, s.q_pe_row_stride, s.q_pe_head_stride, 4),
       cache_range(args.cache, s.cache_format, s.cache_rows, s.rank, s.rope, s.row_stride),
       {args.block_tables,
-       strided_bytes(s.tokens, ceil_div(s.max_kv_len, layout::kKvPageTokens), s.table_stride, 4)},
+       strided_bytes(sequences, ceil_div(s.max_kv_len, layout::kKvPageTokens), s.table_stride, 4)},
       kv_lens};
-  const DeviceRange writes[] = {rows(args.o, s.rank, s.o_row_stride, s.o_head_stride),
-                                {args.lse, args.lse ? uint64_t{s.tokens} * s.heads * 4 : 0},
-                                scratch};
+  const DeviceRange writes[] = {
+      rows(args.o, s.rank, s.o_row_stride, s.o_head_stride, element_bytes(s.o_type)),
+      {args.lse, args.lse ? uint64_t{s.tokens} * s.heads * 4 : 0},
+      scratch};
   const std::span<const DeviceRange> results(writes, 2);
   Recorder::Dispatch dispatch;
   dispatch.pipeline = pipeline_;

@@ -4,8 +4,8 @@
 
 namespace hadal::runtime {
 
-Evaluator::Evaluator(Device& device, model::Model& model, PageAllocator& pages,
-                     PrefillPipeline prefill, DecodePipeline decode)
+Evaluator::Evaluator(Device& device, model::Model& model, PagePool& pages, PrefillPipeline prefill,
+                     DecodePipeline decode)
     : device_(&device),
       model_(&model),
       pages_(&pages),
@@ -13,7 +13,7 @@ Evaluator::Evaluator(Device& device, model::Model& model, PageAllocator& pages,
       decode_(std::move(decode)) {}
 
 Result<Evaluator> Evaluator::create(Device& device, model::Model& model, const KvCache& cache,
-                                    PageAllocator& pages, const RecorderOptions& options) {
+                                    PagePool& pages, const RecorderOptions& options) {
   if (model.options().max_logit_rows < model.options().max_tokens) {
     return Status(
         Errc::kInvalidArgument,

@@ -16,7 +16,7 @@ double seconds(Clock::time_point from, Clock::time_point to) {
 
 }  // namespace
 
-Generator::Generator(model::Model& model, PageAllocator& pages, PrefillPipeline prefill,
+Generator::Generator(model::Model& model, PagePool& pages, PrefillPipeline prefill,
                      DecodePipeline decode, Sampler sampler)
     : model_(&model),
       pages_(&pages),
@@ -25,7 +25,7 @@ Generator::Generator(model::Model& model, PageAllocator& pages, PrefillPipeline 
       sampler_(std::move(sampler)) {}
 
 Result<Generator> Generator::create(Device& device, model::Model& model, const KvCache& cache,
-                                    PageAllocator& pages, const RecorderOptions& options) {
+                                    PagePool& pages, const RecorderOptions& options) {
   HADAL_ASSIGN(PrefillPipeline prefill, PrefillPipeline::create(device, model, cache, options));
   HADAL_ASSIGN(DecodePipeline decode, DecodePipeline::create(device, model, cache, 1, options));
   HADAL_ASSIGN(Sampler sampler, Sampler::create(device, 1, model.config().vocab_size));
@@ -82,7 +82,10 @@ Result<GenerateResult> Generator::generate(std::span<const uint32_t> prompt,
   const auto check_cancelled = [&](const PrefillChunk&) -> Status {
     return is_cancelled() ? Status(Errc::kCancelled, "generate: cancelled") : Status();
   };
-  HADAL_TRY(prefill_.run(sequence, 0, prompt, draw_behind_last, check_cancelled));
+  result.reused_tokens = sequence.reuse(prompt);
+  HADAL_TRY(prefill_.run(sequence, result.reused_tokens, prompt.subspan(result.reused_tokens),
+                         draw_behind_last, check_cancelled));
+  sequence.publish(prompt, PageOrigin::kPrefill);
   const auto first = Clock::now();
   result.prefill_seconds = seconds(start, first);
 

@@ -13,6 +13,7 @@ layout(constant_id = kMlaDecodeSpecTile) const uint TILE = 4;
 layout(constant_id = kMlaDecodeSpecKeys) const uint KEYS = 4;
 layout(constant_id = kMlaDecodeSpecPairs) const uint PAIRS = 1;
 layout(constant_id = kMlaDecodeSpecFormat) const uint FORMAT = kKvFormatF32;
+layout(constant_id = kMlaDecodeSpecOutBf16) const uint OUT_BF16 = 0;
 const uint KEY_BF16 = FORMAT == kKvFormatBf16 ? 1 : 0;
 const uint KEY_FP8 = FORMAT == kKvFormatFp8 ? 1 : 0;
 
@@ -20,6 +21,8 @@ const uint KEY_FP8 = FORMAT == kKvFormatFp8 ? 1 : 0;
 #include "lib/attention_result.glsl"
 
 layout(push_constant, scalar) uniform Push { MlaDecodePush pc; };
+
+#include "lib/mla_decode_token.glsl"
 
 void store(uint64_t row, uint pair, vec2 o) {
   FloatOut(row + pair * 8).v = o.x;
@@ -29,14 +32,14 @@ void store(uint64_t row, uint pair, vec2 o) {
 void main() {
   uint token = gl_WorkGroupID.z, split = gl_WorkGroupID.y, head_begin = gl_WorkGroupID.x * TILE;
   bool partial = pc.partial_ml != 0;
-  uint kv_len = min(UintIn(pc.kv_lens + uint64_t(token) * 4).v, pc.max_kv_len);
+  uint kv_len = token_keys(token);
   uint begin = split * kMlaDecodeSplitKeys;
   uint end = min(begin + kMlaDecodeSplitKeys, kv_len);
   if (partial && begin >= end) return;
 
   uint64_t query_a[TILE], query_b[TILE];
   [[unroll]] for (uint t = 0; t < TILE; t++) {
-    uint head = min(head_begin + t, pc.heads - 1);  // repeated past the end, and not stored
+    uint head = min(head_begin + t, heads() - 1);  // repeated past the end, and not stored
     query_a[t] = pc.q_latent + (uint64_t(token) * pc.q_latent_row_stride +
                                 uint64_t(head) * pc.q_latent_head_stride) * 4;
     query_b[t] = pc.q_pe + (uint64_t(token) * pc.q_pe_row_stride +
@@ -44,7 +47,7 @@ void main() {
   }
   AttentionState state;
   attention_clear(state);
-  uint64_t table = pc.block_tables + uint64_t(token) * pc.table_stride * 4;
+  uint64_t table = token_table(token);
   uint row_bytes = pc.row_stride * kv_stride_unit(FORMAT);
   [[dont_unroll]] for (uint block = begin; block < end; block += kKvPageTokens) {
     uint seen = min(end - block, kKvPageTokens), limit[TILE];
@@ -64,25 +67,27 @@ void main() {
 
   [[unroll]] for (uint t = 0; t < TILE; t++) {
     uint head = head_begin + t;
-    if (head < pc.heads) {
-      uint64_t index = (uint64_t(token) * gl_NumWorkGroups.y + split) * pc.heads + head;
-      uint64_t row = partial ? pc.partial_o + index * pc.rank * 4
-                             : pc.o + (uint64_t(token) * pc.o_row_stride +
-                                       uint64_t(head) * pc.o_head_stride) * 4;
+    if (head < heads()) {
+      uint64_t index = (uint64_t(token) * gl_NumWorkGroups.y + split) * heads() + head;
+      uint64_t result = uint64_t(token) * pc.o_row_stride + uint64_t(head) * pc.o_head_stride;
       if (gl_LocalInvocationID.x == 0) {
         if (partial) {
           FloatOut(pc.partial_ml + index * 8).v = state.m[t];
           FloatOut(pc.partial_ml + index * 8 + 4).v = state.l[t];
         } else if (pc.lse != 0) {
-          FloatOut(pc.lse + (uint64_t(token) * pc.heads + head) * 4).v =
+          FloatOut(pc.lse + (uint64_t(token) * heads() + head) * 4).v =
               attention_lse(state.m[t], state.l[t]);
         }
       }
       [[unroll]] for (uint i = 0; i < PAIRS; i++) {
         uint pair = i * gl_WorkGroupSize.x + gl_LocalInvocationID.x;
-        vec2 o = state.o[t][i];
-        if (!partial) o = attention_normalise(o, state.l[t]);
-        if (pair < pc.rank / 2) store(row, pair, o);
+        if (pair < pc.rank / 2) {
+          if (partial) {
+            store(pc.partial_o + index * pc.rank * 4, pair, state.o[t][i]);
+          } else {
+            attention_store(OUT_BF16 != 0, pc.o, result + pair * 2, attention_normalise(state.o[t][i], state.l[t]));
+          }
+        }
       }
     }
   }

@@ -7,7 +7,11 @@
 #include "layout/mla_decode.h"
 #include "lib/attention_result.glsl"
 
+layout(constant_id = kMlaDecodeSpecOutBf16) const uint OUT_BF16 = 0;
+
 layout(push_constant, scalar) uniform Push { MlaDecodePush pc; };
+
+#include "lib/mla_decode_token.glsl"
 
 // exp(from - to), exactly 1 when they are equal (also at -infinity); from <= to.
 float rescale(float from, float to) {
@@ -17,16 +21,15 @@ float rescale(float from, float to) {
 void main() {
   uint head = gl_WorkGroupID.x, token = gl_WorkGroupID.y;
   uint all_splits = (pc.max_kv_len + kMlaDecodeSplitKeys - 1) / kMlaDecodeSplitKeys;
-  uint kv_len = min(UintIn(pc.kv_lens + uint64_t(token) * 4).v, pc.max_kv_len);
+  uint kv_len = token_keys(token);
   uint splits = (kv_len + kMlaDecodeSplitKeys - 1) / kMlaDecodeSplitKeys;
-  uint64_t first = uint64_t(token) * all_splits * pc.heads + head;
-  uint64_t out_row =
-      pc.o + (uint64_t(token) * pc.o_row_stride + uint64_t(head) * pc.o_head_stride) * 4;
+  uint64_t first = uint64_t(token) * all_splits * heads() + head;
+  uint64_t result = uint64_t(token) * pc.o_row_stride + uint64_t(head) * pc.o_head_stride;
   for (uint pair = gl_LocalInvocationID.x; pair < pc.rank / 2; pair += gl_WorkGroupSize.x) {
     float m = 0.0, l = 0.0;
     vec2 o = vec2(0.0);
     for (uint split = 0; split < splits; split++) {
-      uint64_t index = first + uint64_t(split) * pc.heads;
+      uint64_t index = first + uint64_t(split) * heads();
       float split_m = FloatIn(pc.partial_ml + index * 8).v;
       float split_l = FloatIn(pc.partial_ml + index * 8 + 4).v;
       uint64_t row = pc.partial_o + (index * pc.rank + pair * 2) * 4;
@@ -45,11 +48,9 @@ void main() {
         m = m_new;
       }
     }
-    o = attention_normalise(o, l);
-    FloatOut(out_row + pair * 8).v = o.x;
-    FloatOut(out_row + pair * 8 + 4).v = o.y;
+    attention_store(OUT_BF16 != 0, pc.o, result + pair * 2, attention_normalise(o, l));
     if (pair == 0 && pc.lse != 0) {
-      FloatOut(pc.lse + (uint64_t(token) * pc.heads + head) * 4).v = attention_lse(m, l);
+      FloatOut(pc.lse + (uint64_t(token) * heads() + head) * 4).v = attention_lse(m, l);
     }
   }
 }

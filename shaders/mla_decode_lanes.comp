@@ -14,12 +14,15 @@ layout(constant_id = kAttentionLanesSpecKeys) const uint TILE_KEYS = 8;
 layout(constant_id = kAttentionLanesSpecChannels) const uint TILE_CHANNELS = 8;
 layout(constant_id = kAttentionLanesSpecRun) const uint RUN = 4;
 layout(constant_id = kMlaDecodeSpecFormat) const uint FORMAT = kKvFormatF32;
+layout(constant_id = kMlaDecodeSpecOutBf16) const uint OUT_BF16 = 0;
 
 #include "lib/attention_lanes.glsl"
 #include "lib/attention_lanes_fp8.glsl"
 #include "lib/attention_result.glsl"
 
 layout(push_constant, scalar) uniform Push { MlaDecodeLanesPush pc; };
+
+#include "lib/mla_decode_token.glsl"
 
 uint rank() { return pc.widths & 0xffffu; }
 uint rope() { return pc.widths >> 16; }
@@ -28,7 +31,7 @@ uint splits() {
   return max((pc.max_kv_len + kMlaDecodeSplitKeys - 1) / kMlaDecodeSplitKeys, 1);
 }
 uint64_t partials() {
-  return splits() > 1 ? uint64_t(pc.tokens) * splits() * pc.heads : 0ul;
+  return splits() > 1 ? uint64_t(pc.tokens) * splits() * heads() : 0ul;
 }
 
 // The part of a sequence that an item owns.
@@ -121,26 +124,31 @@ void store_result(Item item, LaneArea area, float m[VECTORS], float l[VECTORS]) 
   bool partial = splits() > 1;
   [[unroll]] for (uint v = 0; v < VECTORS; v++) {
     uint head = item.head_begin + v * LANES + gl_SubgroupInvocationID;
-    if (head < pc.heads) {
+    if (head < heads()) {
       if (partial) {
         FloatOut(pc.scratch + (item.partial + head) * 8ul).v = m[v];
         FloatOut(pc.scratch + (item.partial + head) * 8ul + 4ul).v = l[v];
       } else if (pc.lse != 0) {
-        FloatOut(pc.lse + (uint64_t(item.token) * pc.heads + head) * 4ul).v =
+        FloatOut(pc.lse + (uint64_t(item.token) * heads() + head) * 4ul).v =
             attention_lse(m[v], l[v]);
       }
     }
   }
   store_row(area.factors, l);
-  uint64_t row_bytes = uint64_t(partial ? rank() : pc.o_head_stride) * 4ul;
-  uint64_t first = partial ? pc.scratch + partials() * 8ul + item.partial * row_bytes
-                           : pc.o + uint64_t(item.token) * pc.o_row_stride * 4ul;
-  unpack_rows(area, rank(), min(ROWS, pc.heads - item.head_begin),
-              first + uint64_t(item.head_begin) * row_bytes, row_bytes, !partial);
+  uint rows = min(ROWS, heads() - item.head_begin);
+  if (partial) {
+    unpack_rows(area, rank(), rows, pc.scratch + partials() * 8ul,
+                (item.partial + item.head_begin) * uint64_t(rank()), rank(), false, false);
+  } else {
+    unpack_rows(area, rank(), rows, pc.o,
+                uint64_t(item.token) * uint64_t(pc.o_row_stride) +
+                    uint64_t(item.head_begin) * uint64_t(pc.o_head_stride),
+                pc.o_head_stride, true, OUT_BF16 != 0);
+  }
 }
 
 void attend(Item item, LaneArea area) {
-  uint last_head = pc.heads - 1;
+  uint last_head = heads() - 1;
   uint64_t token = uint64_t(item.token);
   pack_rows(pc.q_latent + token * uint64_t(pc.q_latent_row_stride) * 4ul,
                uint64_t(pc.q_latent_head_stride) * 4ul, item.head_begin, last_head, rank(), area.query);
@@ -165,7 +173,7 @@ void attend(Item item, LaneArea area) {
 }
 
 void main() {
-  uint groups = (pc.heads + ROWS - 1) / ROWS;
+  uint groups = (heads() + ROWS - 1) / ROWS;
   uint items = groups * splits() * pc.tokens, worker = gl_WorkGroupID.x;
   uint64_t areas = (pc.scratch + partials() * uint64_t(rank() + 2) * 4ul + 63ul) & ~63ul;
   LaneArea area = lane_area(areas, worker, rank() + rope(), rank());
@@ -178,11 +186,10 @@ void main() {
     uint split = number / groups % splits();
     item.token = min(number / (groups * splits()), pc.tokens - 1);
     item.head_begin = number % groups * ROWS;
-    uint kv_len = min(UintIn(pc.kv_lens + uint64_t(item.token) * 4ul).v, pc.max_kv_len);
     item.begin = split * kMlaDecodeSplitKeys;
-    item.end = min(item.begin + kMlaDecodeSplitKeys, kv_len);
-    item.table = pc.block_tables + uint64_t(item.token) * uint64_t(pc.table_stride) * 4ul;
-    item.partial = (uint64_t(item.token) * splits() + split) * uint64_t(pc.heads);
+    item.end = min(item.begin + kMlaDecodeSplitKeys, token_keys(item.token));
+    item.table = token_table(item.token);
+    item.partial = (uint64_t(item.token) * splits() + split) * uint64_t(heads());
     // A split past the token's end has nothing to say, unless it is the only one.
     if (number < items && (item.begin < item.end || splits() == 1)) attend(item, area);
   } while (turn + 1 < lane_turns(items, groups));

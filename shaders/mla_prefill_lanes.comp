@@ -114,8 +114,6 @@ void attend(Item item, LaneArea area) {
   uint first_row = item.sequence.q_row + item.row_begin, last_row = item.sequence.q_row + item.last_row;
   pack_rows(pc.q + uint64_t(item.head) * uint64_t(pc.q_head_stride) * 4ul,
             uint64_t(pc.q_row_stride) * 4ul, first_row, last_row, pc.nope + pc.rope, area.query);
-  uint64_t o = pc.o + uint64_t(item.head) * uint64_t(pc.o_head_stride) * 4ul;
-  uint64_t o_stride = uint64_t(pc.o_row_stride) * 4ul;
   uint begin = item.sequence.kv_begin, cursor = start_at(begin), run;
   float m[VECTORS], l[VECTORS];
   [[unroll]] for (uint v = 0; v < VECTORS; v++) {
@@ -127,7 +125,8 @@ void attend(Item item, LaneArea area) {
       m[v] = FloatIn(state_row(item, v)).v;
       l[v] = FloatIn(state_row(item, v) + 4ul).v;
     }
-    pack_rows(o, o_stride, first_row, last_row, pc.v, area.sums);
+    pack_rows(pc.o + uint64_t(item.head) * uint64_t(pc.o_head_stride) * 4ul,
+              uint64_t(pc.o_row_stride) * 4ul, first_row, last_row, pc.v, area.sums);
   } else if (begin >= item.end) {
     clear_sums(area, pc.v);
   }
@@ -149,8 +148,10 @@ void attend(Item item, LaneArea area) {
     }
   }
   store_row(area.factors, l);
-  unpack_rows(area, pc.v, item.last_row - item.row_begin + 1, o + uint64_t(first_row) * o_stride,
-              o_stride, last);
+  unpack_rows(area, pc.v, item.last_row - item.row_begin + 1, pc.o,
+              uint64_t(first_row) * uint64_t(pc.o_row_stride) +
+                  uint64_t(item.head) * uint64_t(pc.o_head_stride),
+              pc.o_row_stride, last, false);
 }
 
 void main() {

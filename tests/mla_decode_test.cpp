@@ -423,6 +423,10 @@ TEST(MlaDecodeHost, RefusesEveryBrokenRuleByName) {
             "mla_decode: heads must be at most 65535, got 65536");
   EXPECT_EQ(refused([](auto& s) { s.tokens = 65536; }),
             "mla_decode: tokens must be at most 65535, got 65536");
+  EXPECT_EQ(refused([](auto& s) { s.q_len = 0; }),
+            "mla_decode: q_len must be 1 to 65535 and divide tokens, got 0 of 2");
+  EXPECT_EQ(refused([](auto& s) { s.tokens = 5, s.q_len = 2; }),
+            "mla_decode: q_len must be 1 to 65535 and divide tokens, got 2 of 5");
   EXPECT_EQ(refused([](auto& s) {
               s.tokens = 65535, s.max_kv_len = s.cache_rows = 1u << 24, s.table_stride = 1u << 18;
             }),

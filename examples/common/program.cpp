@@ -360,7 +360,7 @@ Result<LoadedModel> load_model(const ModelRequest& request) {
   HADAL_ASSIGN(runtime::KvCache cache,
                runtime::KvCache::create(*loaded.device, config, pages, request.cache_format));
   loaded.cache = std::make_unique<runtime::KvCache>(std::move(cache));
-  loaded.pages = std::make_unique<runtime::PageAllocator>(pages);
+  loaded.pages = std::make_unique<runtime::PagePool>(pages);
   HADAL_ASSIGN(loaded.model, model::Model::create(*loaded.device, std::move(config),
                                                   std::move(weights), options));
   loaded.load_seconds = seconds_since(start);

@@ -90,7 +90,7 @@ struct LoadedModel {
   std::unique_ptr<Device> device;
   std::unique_ptr<model::Model> model;
   std::unique_ptr<runtime::KvCache> cache;
-  std::unique_ptr<runtime::PageAllocator> pages;
+  std::unique_ptr<runtime::PagePool> pages;
   double load_seconds = 0;
   uint64_t checkpoint_bytes = 0;
 };

@@ -23,10 +23,12 @@ AttentionResult mla_decode(const MlaDecodeShape& s, const MlaDecodeInputs& in) {
   AttentionResult result;
   const size_t width = size_t(s.rank) + s.rope;
   for (uint32_t t = 0; t < s.tokens; ++t) {
-    const uint32_t keys = std::min(in.kv_lens[t], s.max_kv_len);
+    const uint32_t sequence = t / s.q_len, behind = s.q_len - 1 - t % s.q_len;
+    const uint32_t length = std::min(in.kv_lens[sequence], s.max_kv_len);
+    const uint32_t keys = length > behind ? length - behind : 0;
     std::vector<double> rows;  // the sequence's keys, dense
     for (uint32_t j = 0; j < keys; ++j) {
-      const size_t page = in.block_tables[size_t(t) * s.table_stride + j / 64];
+      const size_t page = in.block_tables[size_t(sequence) * s.table_stride + j / 64];
       const std::vector<double> row = row_values(s, in, page * 64 + j % 64);
       rows.insert(rows.end(), row.begin(), row.end());
     }

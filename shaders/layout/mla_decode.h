@@ -11,6 +11,8 @@ HADAL_CONST(kMlaDecodeSpecKeys, 11);   // keys per invocation: 64 / workgroup si
 HADAL_CONST(kMlaDecodeSpecPairs, 12);  // pairs of latent channels per invocation
 HADAL_CONST(kMlaDecodeSpecFormat, 13);  // kKvFormat... (kv_page.h)
 
+HADAL_CONST(kMlaDecodeSpecOutBf16, 14);   // 1: o is bfloat16
+
 // A split's keys, at absolute multiples: part of the bits, so never a tuning parameter.
 HADAL_CONST(kMlaDecodeSplitKeys, 1024);
 
@@ -18,13 +20,13 @@ struct MlaDecodePush {
   uint64_t q_latent;      // [tokens, heads, rank] float
   uint64_t q_pe;          // [tokens, heads, rope] float
   uint64_t cache;         // [cache_rows] rows (kv_page.h)
-  uint64_t block_tables;  // [tokens, table_stride] uint
-  uint64_t kv_lens;       // [tokens] uint
-  uint64_t o;             // [tokens, heads, rank] float
+  uint64_t block_tables;  // [tokens / q_len, table_stride] uint
+  uint64_t kv_lens;       // [tokens / q_len] uint
+  uint64_t o;             // [tokens, heads, rank] float or bfloat16
   uint64_t lse;           // [tokens, heads] float, or 0
   uint64_t partial_ml;    // [tokens, splits, heads, 2] float, or 0 when there is one split
   uint64_t partial_o;     // [tokens, splits, heads, rank] float
-  uint heads;
+  uint heads_q_len;  // heads, and q_len in the upper half
   uint rank;
   uint rope;
   uint q_latent_row_stride;  // elements, as all strides
@@ -55,7 +57,7 @@ struct MlaDecodeLanesPush {
   uint64_t scratch;
   uint64_t e4m3_table;  // [256] float, code -> value * 2^-8, of FP8 rows
   uint tokens;
-  uint heads;
+  uint heads_q_len;
   uint widths;  // rank, and rope in the upper half
   uint q_latent_row_stride;
   uint q_latent_head_stride;

@@ -274,17 +274,18 @@ void store_sums(uint64_t sums, uint channel, float acc[TILE_CHANNELS][VECTORS]) 
   }
 }
 
-// Transposes the sums back to `rows` rows of floats, divided by the rows' l in area.factors if `divide`.
-// out: the first row's; stride in bytes. A row at a time: a scatter across rows, which lie a multiple of
-// 4 KiB apart, costs ten times as much.
-void unpack_rows(LaneArea area, uint channels, uint rows, uint64_t out_row, uint64_t stride,
-                 bool divide) {
-  bool pairs = ((uint(out_row) | uint(stride)) & 7u) == 0;
+// Transposes the sums back to `rows` rows of floats, or of bfloat16, divided by the rows' l in
+// area.factors if `divide`. base: the operand; first and stride: elements to the first row and from row
+// to row. A row at a time: a scatter across rows, which lie a multiple of 4 KiB apart, costs ten times as
+// much.
+void unpack_rows(LaneArea area, uint channels, uint rows, uint64_t base, uint64_t first, uint stride,
+                 bool divide, bool bf16) {
+  bool pairs = !bf16 && ((uint(base) | (uint(first) | stride) << 2) & 7u) == 0;
   uint row_cursor = start_at(0), row;
   if (rows > 0) [[dont_unroll]] do {
     row = position_of(row_cursor);
     row_cursor++;
-    uint64_t to = out_row + uint64_t(row) * stride, at = uint64_t(row * 4);
+    uint64_t to = first + uint64_t(row) * uint64_t(stride), at = uint64_t(row * 4);
     float l = FloatIn(area.factors + at).v;
     uint cursor = start_at(0), channel;
     if (channels > 0) [[dont_unroll]] do {
@@ -294,20 +295,19 @@ void unpack_rows(LaneArea area, uint channels, uint rows, uint64_t out_row, uint
       vec2 o = vec2(0.0);
       uint64_t from = area.sums + uint64_t(channel) * uint64_t(kRowsBytes) + at;
       [[unroll]] for (uint lane = 0; lane < LANES; lane++) {
-        float first = FloatIn(from + uint64_t(2 * lane * kRowsBytes)).v;
-        float second = FloatIn(from + uint64_t((2 * lane + 1) * kRowsBytes)).v;
-        o.x = gl_SubgroupInvocationID == lane ? first : o.x;
-        o.y = gl_SubgroupInvocationID == lane ? second : o.y;
+        float even = FloatIn(from + uint64_t(2 * lane * kRowsBytes)).v;
+        float odd = FloatIn(from + uint64_t((2 * lane + 1) * kRowsBytes)).v;
+        o.x = gl_SubgroupInvocationID == lane ? even : o.x;
+        o.y = gl_SubgroupInvocationID == lane ? odd : o.y;
       }
       if (divide) o = attention_normalise(o, l);
       uint own = channel + 2 * gl_SubgroupInvocationID;
       if (own < channels) {
         if (pairs) {
-          U64Out(to + own * 4ul).v =
+          U64Out(base + (to + own) * 4ul).v =
               uint64_t(floatBitsToUint(o.x)) | uint64_t(floatBitsToUint(o.y)) << 32;
         } else {
-          FloatOut(to + own * 4ul).v = o.x;
-          FloatOut(to + own * 4ul + 4ul).v = o.y;
+          attention_store(bf16, base, to + own, o);
         }
       }
     } while (channel + 2 * LANES < channels);

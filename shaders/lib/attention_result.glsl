@@ -14,4 +14,15 @@ float attention_lse(float m, float l) {
   return m + log(l);
 }
 
+// Two neighbours of a result of floats, or of bfloat16; `bf16` is a constant.
+void attention_store(bool bf16, uint64_t base, uint64_t element, vec2 o) {
+  if (bf16) {
+    U16Out(base + element * 2ul).v = uint16_t(bf16_encode(o.x));
+    U16Out(base + element * 2ul + 2ul).v = uint16_t(bf16_encode(o.y));
+  } else {
+    FloatOut(base + element * 4ul).v = o.x;
+    FloatOut(base + element * 4ul + 4ul).v = o.y;
+  }
+}
+
 #endif  // HADAL_ATTENTION_RESULT_GLSL_

@@ -21,12 +21,13 @@ TestModel::TestModel(const std::filesystem::path& dir, const TestModelOptions& o
     checkpoint_ = std::make_shared<const model::Checkpoint>(std::move(checkpoint));
     HADAL_ASSIGN(model::Weights weights,
                  model::Weights::load(*device(), *checkpoint_, config, options.load));
-    const uint32_t pages =
+    const uint32_t all =
         ceil_div(options.model.max_context, runtime::kPageTokens) * options.model.max_decode_rows;
+    const uint32_t pages = options.pages ? options.pages : all;
     HADAL_ASSIGN(runtime::KvCache cache,
                  runtime::KvCache::create(*device(), config, pages, options.cache_format));
     cache_ = std::make_unique<runtime::KvCache>(std::move(cache));
-    pages_ = std::make_unique<runtime::PageAllocator>(pages);
+    pages_ = std::make_unique<runtime::PagePool>(pages);
     HADAL_ASSIGN(model_,
                  model::Model::create(*device(), config, std::move(weights), options.model));
     HADAL_ASSIGN(runtime::Evaluator evaluator,

@@ -19,6 +19,7 @@ struct TestModelOptions {
   model::LoadOptions load;
   CacheFormat cache_format = CacheFormat::kF32;
   RecorderOptions recorder;
+  uint32_t pages = 0;  // of the cache; 0: max_context for each decode row
 };
 
 class TestModel {
@@ -28,7 +29,7 @@ class TestModel {
   [[nodiscard]] bool ok() const { return evaluator_ != nullptr; }
   [[nodiscard]] model::Model& model() { return *model_; }
   [[nodiscard]] const runtime::KvCache& cache() const { return *cache_; }
-  [[nodiscard]] runtime::PageAllocator& pages() { return *pages_; }
+  [[nodiscard]] runtime::PagePool& pages() { return *pages_; }
   [[nodiscard]] runtime::Evaluator& evaluator() { return *evaluator_; }
   [[nodiscard]] std::shared_ptr<const model::Checkpoint> checkpoint() const { return checkpoint_; }
 
@@ -44,7 +45,7 @@ class TestModel {
   std::shared_ptr<const model::Checkpoint> checkpoint_;
   std::unique_ptr<model::Model> model_;
   std::unique_ptr<runtime::KvCache> cache_;
-  std::unique_ptr<runtime::PageAllocator> pages_;
+  std::unique_ptr<runtime::PagePool> pages_;
   std::unique_ptr<runtime::Evaluator> evaluator_;
 };
 

@@ -8,11 +8,15 @@
 //   q_pe          float [tokens, heads, rope], strides q_pe_* (it may lie inside the rows of q)
 //   cache         [cache_rows] rows of rank + rope channels: float, bfloat16, or the FP8 row of
 //                 hadal/cache_format.h; row stride row_stride
-//   block_tables  uint32 [tokens, table_stride]: position p is row table[p / 64] * 64 + p % 64
-//   kv_lens       uint32 [tokens], on the device: 0 to max_kv_len (more is taken as max_kv_len)
-//   o             float [tokens, heads, rank], strides o_row_stride, o_head_stride
+//   block_tables  uint32 [tokens / q_len, table_stride]: position p is row table[p / 64] * 64 + p %
+//   64 kv_lens       uint32 [tokens / q_len], on the device: 0 to max_kv_len (more is taken as it)
+//   o             float or bfloat16 [tokens, heads, rank], strides o_row_stride, o_head_stride
 //   lse           float [tokens, heads]; 0: not wanted
 //   scratch       mla_decode_scratch_bytes(shape) bytes
+//
+// Several queries of a sequence (q_len, for speculation) are neighbouring tokens: token t is query
+// i = t % q_len of sequence t / q_len and sees kv_lens[t / q_len] - (q_len - 1 - i) keys, or none:
+// the last query sees all of them, its own included.
 //
 // Of FP8 rows the scales stay outside the inner products. With groups g of 128 latent channels:
 //   t_g = sum_c q_latent[c] * code[j,c], ascending;  s = t_0 * scale[j,0] + t_1 * scale[j,1] + ...,
@@ -20,9 +24,9 @@
 // each product and sum one mac() (lib/prelude.glsl), p * scale rounded once. Codes decode exactly.
 //
 // Requirements: rank a positive multiple of 4, rope and row_stride multiples of 4 (an FP8 row's
-// stride: of 16 bytes); cache a multiple of 8, of 16 for FP8 rows, other addresses of 4. kv_len 0
-// gives o 0 and lse -infinity. Table entries past a token's last page and rows past its end are
-// never read. A page past cache_rows makes its token NaN.
+// stride: of 16 bytes); cache a multiple of 8, of 16 for FP8 rows, o of its element, other
+// addresses of 4. kv_len 0 gives o 0 and lse -infinity. Table entries past a token's last page and
+// rows past its end are never read. A page past cache_rows makes its token NaN.
 //
 // Contract: reads the queries, kv_lens, the needed entries and rows (the whole tables and cache are
 // declared), writes o, lse and scratch, which is free again when the call is done; with more than
@@ -57,6 +61,7 @@ class Pipeline;
 
 struct MlaDecodeShape {
   uint32_t tokens = 0, heads = 0, rank = 0, rope = 0;
+  uint32_t q_len = 1;       // queries of a sequence; divides tokens
   uint32_t max_kv_len = 0;  // at most cache_rows
   uint32_t cache_rows = 0;
   uint32_t q_latent_row_stride = 0, q_latent_head_stride = 0;  // elements, as all strides
@@ -67,6 +72,7 @@ struct MlaDecodeShape {
   float scale =
       1.0f;  // softmax scale, of the unabsorbed head: (nope + rope)^-0.5 and YaRN's factor
   CacheFormat cache_format = CacheFormat::kF32;
+  ElementType o_type = ElementType::kF32;  // bfloat16: rounded to nearest even
 
   [[nodiscard]] static MlaDecodeShape packed(uint32_t tokens, uint32_t heads, uint32_t rank,
                                              uint32_t rope, uint32_t max_kv_len,
@@ -88,13 +94,15 @@ struct MlaDecodeConfig {
   AttentionLanes lanes;         // the other path
   uint32_t combine_workgroup_size = 0;
   CacheFormat cache_format = CacheFormat::kF32;
+  ElementType o_type = ElementType::kF32;
   bool use_fma = false;
   [[nodiscard]] std::string to_string() const;
 };
 
 // Ok, or kInvalidArgument naming the rule that `shape` breaks. Pure.
 [[nodiscard]] Status mla_decode_check(const MlaDecodeShape& shape, const Caps& caps);
-// Depends on heads, rank, rope and cache_format only. Pure; requires mla_decode_check to be ok.
+// Depends on heads, rank, rope, cache_format and o_type only. Pure; requires mla_decode_check to be
+// ok.
 [[nodiscard]] MlaDecodeConfig mla_decode_choose(const MlaDecodeShape& shape, const Caps& caps);
 // Bytes of scratch that record() needs for the shape (4-byte aligned), whatever the configuration:
 // the partial results of 1,024 keys each, none up to max_kv_len 1,024, and up to 64 workers' areas

@@ -22,7 +22,7 @@ enum class EvaluationForm {
 class Evaluator {
  public:
   [[nodiscard]] static Result<Evaluator> create(Device& device, model::Model& model,
-                                                const KvCache& cache, PageAllocator& pages,
+                                                const KvCache& cache, PagePool& pages,
                                                 const RecorderOptions& options = {});
   // Logits [ids, vocab] in position order. Errors: those of the pipelines.
   [[nodiscard]] Result<std::vector<float>> logits(std::span<const uint32_t> ids,
@@ -38,14 +38,14 @@ class Evaluator {
   void set_cancelled(std::function<bool()> cancelled) { cancelled_ = std::move(cancelled); }
 
  private:
-  Evaluator(Device& device, model::Model& model, PageAllocator& pages, PrefillPipeline prefill,
+  Evaluator(Device& device, model::Model& model, PagePool& pages, PrefillPipeline prefill,
             DecodePipeline decode);
   [[nodiscard]] Status prefill_into(SequencePages& sequence, std::span<const uint32_t> ids,
                                     std::vector<float>& logits, const Buffer* hidden_copy);
   [[nodiscard]] Status read_chunk(const PrefillChunk& chunk, std::vector<float>& logits);
   Device* device_;
   model::Model* model_;
-  PageAllocator* pages_;
+  PagePool* pages_;
   PrefillPipeline prefill_;
   DecodePipeline decode_;
   std::function<bool()> cancelled_;

@@ -1,5 +1,6 @@
 // Generates from one prompt: prefill, then decode token by token. The smallest user of the
-// pipelines.
+// pipelines. A prompt that begins like an earlier one takes its whole pages over; the tokens are the
+// same, because a row's bits do not depend on who else was computed.
 #pragma once
 
 #include <cstdint>
@@ -25,6 +26,7 @@ struct GenerateOptions {
 struct GenerateResult {
   std::vector<uint32_t> ids;  // generated, the stop id included
   uint32_t prompt_tokens = 0;
+  uint32_t reused_tokens = 0;     // of them, taken over from an earlier prompt's pages
   double prefill_seconds = 0.0;  // until the first token is known
   double decode_seconds = 0.0;   // the rest
 };
@@ -33,7 +35,7 @@ class Generator {
  public:
   // The model needs max_logit_rows >= 1. `options` reach the recorders of both pipelines.
   [[nodiscard]] static Result<Generator> create(Device& device, model::Model& model,
-                                                const KvCache& cache, PageAllocator& pages,
+                                                const KvCache& cache, PagePool& pages,
                                                 const RecorderOptions& options = {});
   // Errors: kInvalidArgument (empty prompt, prompt as long as the context, sampling out of range,
   // id outside the vocabulary), kCancelled, those of the device.
@@ -46,10 +48,10 @@ class Generator {
   [[nodiscard]] DecodePipeline& decode() { return decode_; }
 
  private:
-  Generator(model::Model& model, PageAllocator& pages, PrefillPipeline prefill,
-            DecodePipeline decode, Sampler sampler);
+  Generator(model::Model& model, PagePool& pages, PrefillPipeline prefill, DecodePipeline decode,
+            Sampler sampler);
   model::Model* model_;
-  PageAllocator* pages_;
+  PagePool* pages_;
   PrefillPipeline prefill_;
   DecodePipeline decode_;
   Sampler sampler_;

@@ -1,0 +1,128 @@
+// Which sequences a step computes: continuous batching over the pages of one cache. Pure policy: no
+// device, no clock, no thread; the engine executes its plans, a simulation can too.
+//
+// Every position of a request belongs to a phase: prompt positions are computed by prefill,
+// generated ones by decode. So a request whose pages were dropped (preempted) prefills its prompt
+// again and replays its generated tokens through decode, and its bits are those of an undisturbed
+// run.
+//
+// Order: the higher priority first, then the earlier request; waiting raises a request's priority
+// by one every `aging_steps`, so that nothing starves. The first request in this order is never
+// preempted, hence always some request comes to its end.
+//
+// Source: Orca (OSDI 2022) for continuous batching, Sarathi-Serve (arXiv 2403.02310) for chunked
+// prefill beside decode, vLLM for preemption by recomputation.
+#pragma once
+
+#include <cstdint>
+#include <list>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "hadal/runtime/page_pool.h"
+#include "hadal/status.h"
+
+namespace hadal::runtime {
+
+using RequestId = uint64_t;
+
+struct SchedulerOptions {
+  uint32_t max_rows = 32;       // rows of a decode step, and admitted requests
+  uint32_t max_chunk = 512;     // tokens of a prefill chunk
+  uint32_t max_context = 4096;  // positions of a request, prompt and generated
+  uint32_t aging_steps = 512;   // of waiting that weigh as much as one priority
+  double step_seconds = 0.1;    // of a step with both phases, what the prefill budget aims at
+};
+
+struct RequestSpec {
+  std::vector<uint32_t> prompt;
+  uint32_t max_new_tokens = 0;
+  int32_t priority = 0;  // higher goes first
+};
+
+// Positions [begin, begin + tokens) of a request. `last`: the hidden state of the last one gives
+// the request's next token.
+struct PlannedWork {
+  RequestId request = 0;
+  uint32_t begin = 0, tokens = 0;
+  bool last = false;
+};
+
+struct StepPlan {
+  std::vector<PlannedWork> decode;   // rows, at most max_rows in all
+  std::vector<PlannedWork> prefill;  // chunks, one request each
+  std::vector<RequestId> preempted;  // their pages are gone already
+  [[nodiscard]] bool empty() const { return decode.empty() && prefill.empty(); }
+};
+
+struct SchedulerStats {
+  uint32_t waiting = 0, admitted = 0;
+  uint64_t preemptions = 0, reused_tokens = 0;
+  uint32_t prefill_budget = 0;  // tokens, of the last plan
+};
+
+class Scheduler {
+ public:
+  // The pool must outlive the scheduler. Not thread-safe.
+  Scheduler(PagePool& pool, SchedulerOptions options);
+
+  // Errors: kInvalidArgument for an empty prompt, no token to generate, more positions than the
+  // context; kOutOfDeviceMemory when the pool could never hold the request.
+  [[nodiscard]] Result<RequestId> add(RequestSpec spec);
+  // Ends a request at any time between steps, in whatever state; its pages go back.
+  void remove(RequestId id);
+
+  // What the next step computes; empty when nothing is left to do. Its work must be executed (or
+  // its requests removed) before the next plan.
+  [[nodiscard]] StepPlan plan();
+  // The work was executed.
+  void done(const PlannedWork& work);
+  // The token that work with `last` gave.
+  void append(RequestId id, uint32_t token);
+  // How long the parts of a step took: the prefill budget learns from it.
+  void measured(uint32_t decode_rows, double decode_seconds, uint32_t prefill_tokens,
+                double prefill_seconds);
+
+  // Prompt and generated tokens of a request.
+  [[nodiscard]] std::span<const uint32_t> tokens(RequestId id) const;
+  [[nodiscard]] SequencePages& pages(RequestId id);
+  [[nodiscard]] SchedulerStats stats() const;
+
+ private:
+  struct Request {
+    RequestId id = 0;  // ascending with arrival
+    std::vector<uint32_t> ids;
+    uint32_t prompt_tokens = 0, max_tokens = 0;
+    uint32_t computed = 0;  // positions whose rows are in the cache
+    int32_t priority = 0;
+    uint64_t waited = 0;  // steps
+    bool admitted = false;
+    SequencePages pages;
+    [[nodiscard]] uint32_t known() const { return uint32_t(ids.size()); }
+  };
+  // Higher goes first; a priority weighs aging_steps.
+  [[nodiscard]] int64_t rank(const Request& request) const;
+  [[nodiscard]] bool before(const Request& a, const Request& b) const;
+  [[nodiscard]] Request& find(RequestId id);
+  [[nodiscard]] std::vector<Request*> admitted_in_order();
+  // The admitted request that goes last, if it ranks `margin` below `request`.
+  [[nodiscard]] Request* victim_for(const Request& request, int64_t margin);
+  [[nodiscard]] Request* first_waiting();
+  [[nodiscard]] uint32_t prefill_budget(uint32_t rows) const;
+  void preempt(Request& request, StepPlan& plan);
+  void plan_decode(StepPlan& plan);
+  void plan_prefill(StepPlan& plan);
+  void plan_chunk(Request& request, uint32_t& budget, StepPlan& plan);
+  [[nodiscard]] bool admit(Request& request, StepPlan& plan);
+
+  PagePool* pool_;
+  SchedulerOptions options_;
+  std::list<Request> requests_;  // by arrival
+  RequestId last_id_ = 0;
+  double row_seconds_ = 0.0,
+         token_seconds_ = 0.0;  // of a decode row, of a prefill token; 0: unknown
+  SchedulerStats stats_;
+};
+
+}  // namespace hadal::runtime

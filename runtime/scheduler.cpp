@@ -1,0 +1,230 @@
+#include "hadal/runtime/scheduler.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cassert>
+
+#include "hadal/types.h"
+
+namespace hadal::runtime {
+namespace {
+
+// Prefill goes on beside decode, however slow a step is.
+constexpr uint32_t kLeastChunk = 16;
+
+// A running mean that forgets in about 10 steps.
+void learn(double& mean, double value) {
+  mean = mean == 0.0 ? value : mean + (value - mean) * 0.1;
+}
+
+}  // namespace
+
+Scheduler::Scheduler(PagePool& pool, SchedulerOptions options) : pool_(&pool), options_(options) {}
+
+Result<RequestId> Scheduler::add(RequestSpec spec) {
+  const auto error = [](Errc code, std::string text) {
+    return Status(code, "scheduler: " + std::move(text));
+  };
+  if (spec.prompt.empty()) {
+    return error(Errc::kInvalidArgument, "the prompt must have at least one token, got 0");
+  }
+  if (spec.max_new_tokens == 0) {
+    return error(Errc::kInvalidArgument, "max_new_tokens must be at least 1, got 0");
+  }
+  const uint64_t positions = spec.prompt.size() + uint64_t{spec.max_new_tokens};
+  if (positions > options_.max_context) {
+    return error(Errc::kInvalidArgument,
+                 fmt::format("prompt and new tokens must be at most the context of {}, got {} + {}",
+                             options_.max_context, spec.prompt.size(), spec.max_new_tokens));
+  }
+  const uint32_t pages = ceil_div(uint32_t(positions), kPageTokens);
+  if (pages > pool_->total_pages()) {
+    return error(Errc::kOutOfDeviceMemory,
+                 fmt::format("{} pages are needed, the cache has {}", pages, pool_->total_pages()));
+  }
+  Request request{++last_id_, std::move(spec.prompt), 0, 0, 0, spec.priority, 0,
+                  false,      SequencePages(*pool_)};
+  request.prompt_tokens = request.known();
+  requests_.push_back(std::move(request));
+  return last_id_;
+}
+
+void Scheduler::remove(RequestId id) {
+  requests_.remove_if([id](const Request& r) { return r.id == id; });
+}
+
+int64_t Scheduler::rank(const Request& request) const {
+  return int64_t{request.priority} * options_.aging_steps + int64_t(request.waited);
+}
+
+bool Scheduler::before(const Request& a, const Request& b) const {
+  return rank(a) != rank(b) ? rank(a) > rank(b) : a.id < b.id;
+}
+
+Scheduler::Request& Scheduler::find(RequestId id) {
+  const auto found = std::find_if(requests_.begin(), requests_.end(),
+                                  [id](const Request& r) { return r.id == id; });
+  assert(found != requests_.end());
+  return *found;
+}
+
+std::vector<Scheduler::Request*> Scheduler::admitted_in_order() {
+  std::vector<Request*> result;
+  for (Request& r : requests_) {
+    if (r.admitted) result.push_back(&r);
+  }
+  std::sort(result.begin(), result.end(),
+            [this](const Request* a, const Request* b) { return before(*a, *b); });
+  return result;
+}
+
+Scheduler::Request* Scheduler::victim_for(const Request& request, int64_t margin) {
+  Request* last = nullptr;
+  for (Request& r : requests_) {
+    if (r.admitted && &r != &request && (!last || before(*last, r))) last = &r;
+  }
+  if (!last || !before(request, *last) || rank(request) - rank(*last) < margin) return nullptr;
+  return last;
+}
+
+Scheduler::Request* Scheduler::first_waiting() {
+  Request* first = nullptr;
+  for (Request& r : requests_) {
+    if (!r.admitted && (!first || before(r, *first))) first = &r;
+  }
+  return first;
+}
+
+uint32_t Scheduler::prefill_budget(uint32_t rows) const {
+  if (rows == 0 || token_seconds_ == 0.0) return options_.max_chunk;
+  const double room = (options_.step_seconds - rows * row_seconds_) / token_seconds_;
+  const uint32_t least = std::min(kLeastChunk, options_.max_chunk);
+  if (!(room > least)) return least;
+  return room < options_.max_chunk ? uint32_t(room) : options_.max_chunk;
+}
+
+void Scheduler::preempt(Request& request, StepPlan& plan) {
+  request.pages.clear();
+  request.computed = 0, request.admitted = false;
+  const auto is_its = [&](const PlannedWork& work) { return work.request == request.id; };
+  std::erase_if(plan.decode, is_its);
+  std::erase_if(plan.prefill, is_its);
+  plan.preempted.push_back(request.id);
+  ++stats_.preemptions;
+}
+
+void Scheduler::plan_decode(StepPlan& plan) {
+  const auto decoding = [](const Request& r) {
+    return r.admitted && r.computed >= r.prompt_tokens;
+  };
+  for (Request* request : admitted_in_order()) {
+    if (!decoding(*request)) continue;  // also one that was preempted in this loop
+    while (!request->pages.reserve(request->computed + 1).ok()) {
+      Request* victim = victim_for(*request, 0);
+      preempt(victim ? *victim : *request, plan);
+      if (!victim) break;
+    }
+    if (!request->admitted) continue;
+    plan.decode.push_back(
+        {request->id, request->computed, 1, request->computed + 1 == request->known()});
+  }
+  // Rows that are left replay generated tokens of preempted requests, where pages allow it.
+  uint32_t rows = uint32_t(plan.decode.size());
+  for (PlannedWork& work : plan.decode) {
+    Request& request = find(work.request);
+    const uint32_t more = std::min(options_.max_rows - rows, request.known() - work.begin - 1);
+    if (more == 0 || !request.pages.reserve(work.begin + 1 + more).ok()) continue;
+    work.tokens += more, rows += more;
+    work.last = work.begin + work.tokens == request.known();
+  }
+}
+
+bool Scheduler::admit(Request& request, StepPlan& plan) {
+  const auto take = [&] {
+    request.computed = request.pages.reuse(std::span(request.ids).first(request.prompt_tokens));
+    if (request.pages.reserve(request.known() + 1).ok()) return true;
+    request.pages.clear();
+    return false;
+  };
+  while (!take()) {
+    // Only for somebody clearly more important: what is dropped has to be computed again.
+    Request* victim = victim_for(request, options_.aging_steps);
+    if (!victim) return false;
+    preempt(*victim, plan);
+  }
+  request.admitted = true;
+  stats_.reused_tokens += request.computed;
+  return true;
+}
+
+void Scheduler::plan_chunk(Request& request, uint32_t& budget, StepPlan& plan) {
+  const uint32_t tokens = std::min(budget, request.prompt_tokens - request.computed);
+  budget -= tokens;
+  plan.prefill.push_back(
+      {request.id, request.computed, tokens, request.computed + tokens == request.known()});
+}
+
+void Scheduler::plan_prefill(StepPlan& plan) {
+  uint32_t rows = 0;
+  for (const PlannedWork& work : plan.decode) rows += work.tokens;
+  uint32_t budget = prefill_budget(rows);
+  stats_.prefill_budget = budget;
+  const std::vector<Request*> admitted = admitted_in_order();
+  for (Request* request : admitted) {
+    if (request->computed < request->prompt_tokens && budget > 0)
+      plan_chunk(*request, budget, plan);
+  }
+  // In order only: a large request that does not fit is not overtaken by small ones.
+  for (size_t count = admitted.size(); budget > 0 && count < options_.max_rows; ++count) {
+    Request* request = first_waiting();
+    if (!request || !admit(*request, plan)) break;
+    plan_chunk(*request, budget, plan);
+  }
+}
+
+StepPlan Scheduler::plan() {
+  StepPlan plan;
+  for (Request& r : requests_) r.waited += !r.admitted;
+  plan_decode(plan);
+  plan_prefill(plan);
+  return plan;
+}
+
+void Scheduler::done(const PlannedWork& work) {
+  Request& request = find(work.request);
+  assert(request.computed == work.begin);
+  request.computed = work.begin + work.tokens;
+  if (work.begin < request.prompt_tokens && request.computed == request.prompt_tokens) {
+    request.pages.publish(std::span(request.ids).first(request.prompt_tokens),
+                          PageOrigin::kPrefill);
+  }
+}
+
+void Scheduler::append(RequestId id, uint32_t token) {
+  Request& request = find(id);
+  assert(request.computed == request.known());
+  request.ids.push_back(token);
+}
+
+void Scheduler::measured(uint32_t decode_rows, double decode_seconds, uint32_t prefill_tokens,
+                         double prefill_seconds) {
+  if (decode_rows) learn(row_seconds_, decode_seconds / decode_rows);
+  if (prefill_tokens) learn(token_seconds_, prefill_seconds / prefill_tokens);
+}
+
+std::span<const uint32_t> Scheduler::tokens(RequestId id) const {
+  return const_cast<Scheduler*>(this)->find(id).ids;
+}
+
+SequencePages& Scheduler::pages(RequestId id) {
+  return find(id).pages;
+}
+
+SchedulerStats Scheduler::stats() const {
+  SchedulerStats stats = stats_;
+  for (const Request& r : requests_) ++(r.admitted ? stats.admitted : stats.waiting);
+  return stats;
+}
+
+}  // namespace hadal::runtime

@@ -1,0 +1,276 @@
+// The scheduler without a device: its plans are executed on a model of the cache whose rows are the
+// tokens themselves, so that a row computed from anything but its own prefix is noticed.
+#include "hadal/runtime/scheduler.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <map>
+#include <numeric>
+
+#include "support/random.h"
+
+namespace hadal::runtime {
+namespace {
+
+// What a request's next token is: a function of everything before it.
+uint32_t next_token(std::span<const uint32_t> ids) {
+  uint32_t hash = 2166136261u;
+  for (uint32_t id : ids) hash = (hash ^ id) * 16777619u;
+  return hash % 1000;
+}
+
+// Executes plans. A cache row holds the hash of the tokens up to its position and who wrote it.
+class StubEngine {
+ public:
+  StubEngine(uint32_t pages, SchedulerOptions options)
+      : pool(pages), scheduler(pool, options), options_(options), rows_(pages * kPageTokens) {}
+
+  struct Outcome {
+    std::vector<uint32_t> ids;  // prompt and generated
+    uint64_t first_step = 0, last_step = 0;
+  };
+
+  RequestId add(RequestSpec spec) {
+    const uint32_t limit = uint32_t(spec.prompt.size()) + spec.max_new_tokens;
+    auto id = scheduler.add(std::move(spec));
+    EXPECT_TRUE(id.ok()) << id.status().message();
+    running_[*id] = {uint32_t(scheduler.tokens(*id).size()), limit};
+    return *id;
+  }
+  void cancel(RequestId id) {
+    scheduler.remove(id);
+    running_.erase(id);
+  }
+  // One step; false when there was nothing to do.
+  bool step() {
+    ++step_;
+    const StepPlan plan = scheduler.plan();
+    uint32_t rows = 0, tokens = 0;
+    for (const PlannedWork& work : plan.decode) rows += work.tokens;
+    for (const PlannedWork& work : plan.prefill) tokens += work.tokens;
+    EXPECT_LE(rows, options_.max_rows);
+    EXPECT_LE(tokens, options_.max_chunk);
+    for (const PlannedWork& work : plan.decode) execute(work, true);
+    for (const PlannedWork& work : plan.prefill) execute(work, false);
+    scheduler.measured(rows, rows * 1e-3, tokens, tokens * 1e-4);
+    return !plan.empty();
+  }
+  [[nodiscard]] uint64_t steps() const { return step_; }
+  [[nodiscard]] size_t unfinished() const { return running_.size(); }
+
+  PagePool pool;
+  Scheduler scheduler;
+  std::map<RequestId, Outcome> outcomes;
+
+ private:
+  struct Row {
+    uint32_t hash = 0;
+    bool decoded = false;
+  };
+  struct Limits {
+    uint32_t prompt = 0, tokens = 0;
+  };
+  void execute(const PlannedWork& work, bool decode) {
+    ASSERT_TRUE(running_.count(work.request));
+    const Limits limits = running_[work.request];
+    const auto ids = scheduler.tokens(work.request);
+    SequencePages& pages = scheduler.pages(work.request);
+    ASSERT_GT(work.tokens, 0u);
+    ASSERT_LE(work.begin + work.tokens, ids.size());
+    ASSERT_EQ(work.last, work.begin + work.tokens == ids.size());
+    ASSERT_GE(pages.capacity(), work.begin + work.tokens);
+    for (uint32_t p = work.begin; p < work.begin + work.tokens; ++p) {
+      ASSERT_EQ(decode, p >= limits.prompt) << "the wrong phase";
+      rows_[pages.slot(p)] = {next_token(ids.first(p + 1)), decode};
+    }
+    // It attends over all rows up to its last: they are its own tokens' and of the right phase.
+    for (uint32_t p = 0; p < work.begin + work.tokens; ++p) {
+      const Row& row = rows_[pages.slot(p)];
+      ASSERT_EQ(row.hash, next_token(ids.first(p + 1))) << "request " << work.request << ", " << p;
+      ASSERT_EQ(row.decoded, p >= limits.prompt);
+    }
+    scheduler.done(work);
+    if (!work.last) return;
+    const uint32_t token = next_token(ids);
+    scheduler.append(work.request, token);
+    Outcome& outcome = outcomes[work.request];
+    if (outcome.first_step == 0) outcome.first_step = step_;
+    if (scheduler.tokens(work.request).size() < limits.tokens) return;
+    const auto all = scheduler.tokens(work.request);
+    outcome.ids.assign(all.begin(), all.end());
+    outcome.last_step = step_;
+    scheduler.remove(work.request);
+    running_.erase(work.request);
+  }
+  SchedulerOptions options_;
+  std::vector<Row> rows_;
+  std::map<RequestId, Limits> running_;
+  uint64_t step_ = 0;
+};
+
+std::vector<uint32_t> prompt(uint32_t length, uint32_t first) {
+  std::vector<uint32_t> ids(length);
+  std::iota(ids.begin(), ids.end(), first);
+  return ids;
+}
+
+std::vector<uint32_t> continued(std::vector<uint32_t> ids, uint32_t count) {
+  for (uint32_t i = 0; i < count; ++i) ids.push_back(next_token(ids));
+  return ids;
+}
+
+TEST(SchedulerHost, OneRequestIsPrefilledInChunksThenDecoded) {
+  PagePool pool(8);
+  SchedulerOptions options;
+  options.max_chunk = 60;
+  Scheduler scheduler(pool, options);
+  const auto id = scheduler.add({prompt(100, 0), 3});
+  ASSERT_TRUE(id.ok());
+  StepPlan plan = scheduler.plan();
+  ASSERT_EQ(plan.prefill.size(), 1u);
+  EXPECT_EQ(plan.prefill[0].begin, 0u);
+  EXPECT_EQ(plan.prefill[0].tokens, 60u);
+  EXPECT_FALSE(plan.prefill[0].last);
+  scheduler.done(plan.prefill[0]);
+  plan = scheduler.plan();
+  ASSERT_TRUE(plan.decode.empty() && plan.prefill.size() == 1);
+  EXPECT_EQ(plan.prefill[0].begin, 60u);
+  EXPECT_EQ(plan.prefill[0].tokens, 40u);
+  EXPECT_TRUE(plan.prefill[0].last);
+  scheduler.done(plan.prefill[0]);
+  scheduler.append(*id, 7);
+  plan = scheduler.plan();
+  ASSERT_TRUE(plan.prefill.empty() && plan.decode.size() == 1);
+  EXPECT_EQ(plan.decode[0].begin, 100u);
+  EXPECT_TRUE(plan.decode[0].last);
+  scheduler.remove(*id);
+  EXPECT_TRUE(scheduler.plan().empty());
+  EXPECT_EQ(pool.free_pages(), 8u);
+}
+
+TEST(SchedulerHost, RefusesWhatCouldNeverRun) {
+  PagePool pool(2);
+  SchedulerOptions options;
+  options.max_context = 200;
+  Scheduler scheduler(pool, options);
+  const auto message = [&](RequestSpec spec) {
+    return scheduler.add(std::move(spec)).status().message();
+  };
+  EXPECT_EQ(message({{}, 3}), "scheduler: the prompt must have at least one token, got 0");
+  EXPECT_EQ(message({prompt(3, 0), 0}), "scheduler: max_new_tokens must be at least 1, got 0");
+  EXPECT_EQ(message({prompt(3, 0), 198}),
+            "scheduler: prompt and new tokens must be at most the context of 200, got 3 + 198");
+  EXPECT_EQ(message({prompt(3, 0), 0xffffffffu}),
+            "scheduler: prompt and new tokens must be at most the context of 200, got 3 + "
+            "4294967295");
+  EXPECT_EQ(message({prompt(100, 0), 50}), "scheduler: 3 pages are needed, the cache has 2");
+}
+
+TEST(SchedulerHost, TheHigherPriorityGoesFirstAndPreempts) {
+  SchedulerOptions options;
+  options.max_chunk = 1000;
+  StubEngine engine(4, options);
+  const RequestId low = engine.add({prompt(150, 0), 60, 0});
+  for (int i = 0; i < 10; ++i) ASSERT_TRUE(engine.step());
+  const RequestId same = engine.add({prompt(150, 500), 20, 0});
+  for (int i = 0; i < 10; ++i) ASSERT_TRUE(engine.step());
+  EXPECT_EQ(engine.scheduler.stats().preemptions, 0u);  // its equal waits
+  const RequestId high = engine.add({prompt(150, 900), 20, 1});
+  while (engine.unfinished()) ASSERT_TRUE(engine.step());
+  EXPECT_GE(engine.scheduler.stats().preemptions, 1u);
+  EXPECT_LT(engine.outcomes[high].last_step, engine.outcomes[low].last_step);
+  EXPECT_LT(engine.outcomes[low].first_step, engine.outcomes[same].first_step);
+  EXPECT_EQ(engine.outcomes[low].ids, continued(prompt(150, 0), 60));
+  EXPECT_EQ(engine.outcomes[same].ids, continued(prompt(150, 500), 20));
+  EXPECT_EQ(engine.outcomes[high].ids, continued(prompt(150, 900), 20));
+}
+
+TEST(SchedulerHost, ThePrefillBudgetFollowsMeasuredTimes) {
+  PagePool pool(64);
+  SchedulerOptions options;
+  options.step_seconds = 0.1;
+  Scheduler scheduler(pool, options);
+  const auto budget = [&](double row_seconds, double token_seconds) {
+    for (int i = 0; i < 200; ++i) scheduler.measured(1, row_seconds, 100, 100 * token_seconds);
+    const auto decoding = scheduler.add({prompt(1, 0), 5});
+    scheduler.done(scheduler.plan().prefill.at(0));
+    scheduler.append(*decoding, 1);
+    const auto waiting = scheduler.add({prompt(2000, 7), 5});
+    (void)scheduler.plan();
+    const uint32_t result = scheduler.stats().prefill_budget;
+    scheduler.remove(*decoding);
+    scheduler.remove(*waiting);
+    return result;
+  };
+  EXPECT_NEAR(budget(0.02, 1e-3), 80, 1);
+  EXPECT_NEAR(budget(0.02, 4e-4), 200, 2);
+  EXPECT_EQ(budget(0.02, 1e-5), 512u);  // a chunk at most
+  EXPECT_EQ(budget(0.2, 1e-3), 16u);    // never nothing
+}
+
+// Low priorities under a stream of higher ones: waiting counts.
+TEST(SchedulerHost, NothingStarves) {
+  SchedulerOptions options;
+  options.max_rows = 2, options.aging_steps = 50;
+  StubEngine engine(4, options);
+  for (uint32_t i = 0; i < 4; ++i) engine.add({prompt(100, 100 + i), 10, 1});
+  const RequestId low = engine.add({prompt(100, 0), 10, 0});
+  uint64_t steps = 0;
+  for (; !engine.outcomes.count(low) || engine.outcomes[low].last_step == 0; ++steps) {
+    ASSERT_LT(steps, 1000u);
+    if (steps % 4 == 0) engine.add({prompt(100, 1000 + uint32_t(steps)), 10, 1});
+    ASSERT_TRUE(engine.step());
+  }
+  EXPECT_GT(steps, 50u);  // it did wait
+}
+
+// 10,000 requests of random lengths, priorities and common beginnings in a cache that is too small,
+// with cancellations: everybody gets the tokens that it gets alone.
+TEST(SchedulerHost, TenThousandRandomRequests) {
+  test::Random random(9);
+  SchedulerOptions options;
+  options.max_rows = 8, options.max_chunk = 96, options.max_context = 400;
+  options.step_seconds = 0.02, options.aging_steps = 100;
+  StubEngine engine(9, options);
+  std::map<RequestId, std::vector<uint32_t>> expected;
+  std::map<RequestId, uint64_t> added;
+  uint64_t cancelled = 0, made = 0;
+  std::vector<RequestId> alive;
+  while (made < 10000 || engine.unfinished()) {
+    while (made < 10000 && engine.unfinished() < 20 && random.below(3)) {
+      RequestSpec spec;
+      spec.prompt = prompt(1 + random.below(random.below(4) ? 40 : 300), random.below(3) * 1000);
+      spec.max_new_tokens = 1 + random.below(random.below(4) ? 12 : 90);
+      spec.priority = int32_t(random.below(3));
+      auto ids = continued(spec.prompt, spec.max_new_tokens);
+      const RequestId id = engine.add(std::move(spec));
+      expected[id] = std::move(ids), added[id] = engine.steps();
+      alive.push_back(id), ++made;
+    }
+    if (random.below(40) == 0 && !alive.empty()) {
+      const RequestId id = alive[random.below(uint32_t(alive.size()))];
+      if (!engine.outcomes.count(id) || engine.outcomes[id].last_step == 0) {
+        engine.cancel(id);
+        expected.erase(id), ++cancelled;
+      }
+    }
+    if (alive.size() > 100) alive.erase(alive.begin(), alive.begin() + 50);
+    const bool worked = engine.step();
+    ASSERT_TRUE(worked || engine.unfinished() == 0) << "stuck with " << engine.unfinished();
+    if (testing::Test::HasFatalFailure()) return;
+  }
+  uint64_t longest = 0;
+  for (const auto& [id, ids] : expected) {
+    ASSERT_EQ(engine.outcomes[id].ids, ids) << id;
+    longest = std::max(longest, engine.outcomes[id].first_step - added[id]);
+  }
+  EXPECT_GT(cancelled, 100u);
+  EXPECT_GT(engine.scheduler.stats().preemptions, 100u);
+  EXPECT_GT(engine.scheduler.stats().reused_tokens, 10000u);
+  EXPECT_LT(longest, 3000u) << "steps to a first token";
+  EXPECT_EQ(engine.pool.free_pages(), 9u);
+}
+
+}  // namespace
+}  // namespace hadal::runtime
