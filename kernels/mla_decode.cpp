@@ -294,6 +294,7 @@ Result<MlaDecode> MlaDecode::create(Device& device, const MlaDecodeConfig& confi
   DeviceAddress table = 0;
   if (config.lanes && config.cache_format == CacheFormat::kFp8) {
     HADAL_ASSIGN(table, vk::e4m3_table(device));
+    table += vk::kE4m3ValuesOffset;
   }
   return MlaDecode(device, pipeline, combine, config, table);
 }

@@ -55,7 +55,7 @@ struct MlaDecodeLanesPush {
   uint64_t o;
   uint64_t lse;
   uint64_t scratch;
-  uint64_t e4m3_table;  // [256] float, code -> value * 2^-8, of FP8 rows
+  uint64_t e4m3_table;  // [256] float, code -> value, of FP8 rows
   uint tokens;
   uint heads_q_len;
   uint widths;  // rank, and rope in the upper half
