@@ -179,6 +179,7 @@ def measure(run, groups, sizes, ms):
         run.hadal("fp8_gemm", gemm_shape(32, 4096, 7168))
         run.hadal("fp8_grouped_gemm", GROUPED + "even")
         run.hadal("fp8_grouped_gemm", GROUPED + "random")
+        run.hadal("fp8_grouped_gemm", GROUPED + "random,form=dense")
         run.ggml("fp8_grouped_gemm", 128, 4096, 7168, (32, 8))
     if "rows" in groups:
         for bench, shape in ROWS:
@@ -234,6 +235,9 @@ def table(run, groups, sizes, ms):
             e = run.get("hadal", "fp8_grouped_gemm", GROUPED + routing)
             if e and dense:
                 rows.append(line(f"grouped, {routing} routing / dense at 32 rows", [e["tflops"] / dense["tflops"]], 0.85, 0.95))
+        sums = lambda s: run.get("hadal", "fp8_grouped_gemm", s + ",form=dense")  # same rows, one product per expert
+        rows.append(line("grouped, random routing / sum of dense products of its rows (no bar)",
+                         ratios("fp8_grouped_gemm", [GROUPED + "random"], sums), 0))
         for peer in ("ggml-cpu q8_0", "ggml-cpu bf16"):
             cpu = lambda s: run.get(peer, "fp8_grouped_gemm", s)
             rows.append(line(f"grouped, even routing / {peer}", ratios("fp8_grouped_gemm", [GROUPED + "even"], cpu), 1.3, 2))

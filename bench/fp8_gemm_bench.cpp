@@ -58,7 +58,8 @@ void run_case(Bench& bench, uint32_t m, uint32_t n, uint32_t k, const Fp8ScaleFo
   s.a_stride = s.b_stride = fp8_row_stride(k);
   s.scales = scales;
   require(fp8_gemm_check(s, bench.caps()));
-  const Fp8GemmConfig config = fp8_gemm_choose(s, bench.caps(), policy_of(bench.options().policy));
+  const GemmPolicy policy = bench.gemm_policy();
+  const Fp8GemmConfig config = fp8_gemm_choose(s, bench.caps(), policy);
   const Buffer a = bench.e4m3(uint64_t{m} * s.a_stride);
   const Buffer b = bench.e4m3(uint64_t{n} * s.b_stride);
   const Scales a_scale = make_scales(bench, uint64_t{m} * s.a_scale_stride, scales.a_type);
@@ -69,7 +70,7 @@ void run_case(Bench& bench, uint32_t m, uint32_t n, uint32_t k, const Fp8ScaleFo
   const Fp8GemmArgs args{a.address(), a_scale.buffer.address(), b.address(),
                          b_scale.buffer.address(), d.address()};
   bench.time(
-      {path_of(config.to_string()), 2.0 * m * n * k,
+      {tuned_path_of(config, TunedKernel::kFp8Gemm, m, n, k, policy), 2.0 * m * n * k,
        double(m) * k + double(n) * k + 4.0 * m * n + double(a_scale.buffer.bytes()) +
            double(b_scale.buffer.bytes())},
       [&](Recorder& recorder) { return kernel.record(recorder, s, args); },

@@ -60,9 +60,9 @@ struct Problem {
     a_scale = bench.floats(uint64_t{shape.rows} * shape.a_scale_stride, 0.5f, 1.0f);
     d = bench.buffer(uint64_t{shape.rows} * shape.d_stride * 4);
   }
-  [[nodiscard]] Work work(const std::string& config) const {
+  [[nodiscard]] Work work(const std::string& path) const {
     const double n = shape.n, k = shape.k;
-    return {path_of(config), 2.0 * rows * n * k, rows * k + used * n * k + 4.0 * rows * n};
+    return {path, 2.0 * rows * n * k, rows * k + used * n * k + 4.0 * rows * n};
   }
   // A sample of rows and columns, always the first and the last ones.
   template <class Config>
@@ -105,7 +105,7 @@ struct Problem {
 Timing run_grouped(Bench& bench, const Weights& w, const Shape& shape, bool masked) {
   const Problem p(bench, shape, masked);
   const Fp8GroupedGemmConfig config =
-      fp8_grouped_gemm_choose(p.shape, bench.caps(), policy_of(bench.options().policy));
+      fp8_grouped_gemm_choose(p.shape, bench.caps(), bench.gemm_policy());
   MoeTilesShape plan_shape = MoeTilesShape::masked_groups(
       p.shape.experts, masked ? p.shape.rows / p.shape.experts : 0, config.tile_m);
   plan_shape.command_count = 1, plan_shape.groups_x[0] = config.column_groups(p.shape.n);
@@ -133,7 +133,11 @@ Timing run_grouped(Bench& bench, const Weights& w, const Shape& shape, bool mask
     }
     return kernel.record(recorder, p.shape, args);
   };
-  return bench.time(p.work(config.to_string()), record, [&] { return p.check(bench, config, w); });
+  const uint32_t expected =
+      ceil_div(p.shape.expected_rows ? p.shape.expected_rows : p.shape.rows, p.shape.experts);
+  const std::string path = tuned_path_of(config, TunedKernel::kFp8GroupedGemm, expected, p.shape.n,
+                                         p.shape.k, bench.gemm_policy());
+  return bench.time(p.work(path), record, [&] { return p.check(bench, config, w); });
 }
 
 // One fp8_gemm per expert that has rows, all in one command buffer.
@@ -150,8 +154,7 @@ Timing run_dense(Bench& bench, const Weights& w, const Shape& shape) {
   std::map<uint32_t, Fp8GemmConfig> configs;
   for (uint32_t rows : p.lengths) {
     if (rows == 0 || kernels.contains(rows)) continue;
-    configs[rows] =
-        fp8_gemm_choose(shape_of(rows), bench.caps(), policy_of(bench.options().policy));
+    configs[rows] = fp8_gemm_choose(shape_of(rows), bench.caps(), bench.gemm_policy());
     kernels.emplace(rows, require(Fp8Gemm::create(bench.device(), configs[rows])));
   }
   const auto record = [&](Recorder& recorder) {
@@ -167,8 +170,10 @@ Timing run_dense(Bench& bench, const Weights& w, const Shape& shape) {
     }
     return Status();
   };
-  const Fp8GemmConfig& most = configs.rbegin()->second;
-  return bench.time(p.work(most.to_string()), record, [&] { return p.check(bench, most, w); });
+  const auto& [rows, most] = *configs.rbegin();
+  const std::string path =
+      tuned_path_of(most, TunedKernel::kFp8Gemm, rows, p.shape.n, p.shape.k, bench.gemm_policy());
+  return bench.time(p.work(path), record, [&] { return p.check(bench, most, w); });
 }
 
 // `grouped_ns`: of the contiguous form that ran last, and which it was.

@@ -2,7 +2,7 @@
 
 #include <fmt/format.h>
 
-#include "bf16_gemm_scalar.h"
+#include "bf16_gemm_util.h"
 #include "hadal/device.h"
 #include "hadal/recorder.h"
 #include "kernel_util.h"
@@ -59,26 +59,8 @@ Status bf16_gemm_check(const Bf16GemmShape& s, const Caps& caps) {
   const auto error = [](std::string text) {
     return Status(Errc::kInvalidArgument, "bf16_gemm: " + std::move(text));
   };
-  constexpr uint32_t kMaxK = 1u << 24;  // keeps byte offsets inside a row far from 32 bits
-  if (s.k > kMaxK) return error(fmt::format("k must be at most {}, got {}", kMaxK, s.k));
-  if (s.a_stride < s.k) {
-    return error(fmt::format("a_stride must be at least k, got {} < {}", s.a_stride, s.k));
-  }
+  HADAL_TRY(check_bf16_operands("bf16_gemm", s, s.a_type));
   const uint32_t a_step = 16 / element_bytes(s.a_type);
-  if (s.a_stride % a_step) {
-    return error(fmt::format("a_stride must be a multiple of {} elements (16 bytes), got {}",
-                             a_step, s.a_stride));
-  }
-  if (s.b_stride < s.k) {
-    return error(fmt::format("b_stride must be at least k, got {} < {}", s.b_stride, s.k));
-  }
-  if (s.b_stride % 8) {
-    return error(
-        fmt::format("b_stride must be a multiple of 8 elements (16 bytes), got {}", s.b_stride));
-  }
-  if (s.d_stride < s.n) {
-    return error(fmt::format("d_stride must be at least n, got {} < {}", s.d_stride, s.n));
-  }
   if (s.batch > caps.max_workgroup_count[2]) {
     return error(
         fmt::format("batch must be at most {}, got {}", caps.max_workgroup_count[2], s.batch));

@@ -2,7 +2,7 @@
 
 #include <fmt/format.h>
 
-#include "bf16_gemm_scalar.h"
+#include "bf16_gemm_util.h"
 #include "grouped_gemm_util.h"
 #include "hadal/device.h"
 #include "hadal/recorder.h"
@@ -33,40 +33,9 @@ std::string Bf16GroupedGemmConfig::to_string() const {
 }
 
 Status bf16_grouped_gemm_check(const Bf16GroupedGemmShape& s, const Caps& caps) {
-  const auto error = [](std::string text) {
-    return Status(Errc::kInvalidArgument, "bf16_grouped_gemm: " + std::move(text));
-  };
-  constexpr uint32_t kMaxK = 1u << 24;  // keeps byte offsets inside a row far from 32 bits
-  if (s.rows > 0 && s.experts == 0) {
-    return error(fmt::format("experts must be at least 1 for {} rows, got 0", s.rows));
-  }
-  if (s.rows > 0 && s.tokens == 0) {
-    return error(fmt::format("tokens must be at least 1 for {} rows, got 0", s.rows));
-  }
-  if (s.k > kMaxK) return error(fmt::format("k must be at most {}, got {}", kMaxK, s.k));
-  if (s.a_stride < s.k) {
-    return error(fmt::format("a_stride must be at least k, got {} < {}", s.a_stride, s.k));
-  }
-  if (s.a_stride % 4) {
-    return error(
-        fmt::format("a_stride must be a multiple of 4 elements (16 bytes), got {}", s.a_stride));
-  }
-  if (s.b_stride < s.k) {
-    return error(fmt::format("b_stride must be at least k, got {} < {}", s.b_stride, s.k));
-  }
-  if (s.b_stride % 8) {
-    return error(
-        fmt::format("b_stride must be a multiple of 8 elements (16 bytes), got {}", s.b_stride));
-  }
-  if (s.d_stride < s.n) {
-    return error(fmt::format("d_stride must be at least n, got {} < {}", s.d_stride, s.n));
-  }
-  const uint32_t tiles = grouped_gemm_max_tiles(s.rows, s.experts, kGroupedGemmLargestTileM);
-  if (tiles > caps.max_workgroup_count[1]) {
-    return error(fmt::format("rows and experts must make at most {} tiles of {} rows, got {}",
-                             caps.max_workgroup_count[1], kGroupedGemmLargestTileM, tiles));
-  }
-  return {};
+  HADAL_TRY(grouped_gemm_check_rows("bf16_grouped_gemm", s));
+  HADAL_TRY(check_bf16_operands("bf16_grouped_gemm", s, ElementType::kF32));
+  return grouped_gemm_check_tiles("bf16_grouped_gemm", s, caps);
 }
 
 Bf16GroupedGemmConfig bf16_grouped_gemm_choose(const Bf16GroupedGemmShape& shape,
@@ -113,18 +82,9 @@ Status Bf16GroupedGemm::record(Recorder& recorder, const Bf16GroupedGemmShape& s
   HADAL_TRY(bf16_grouped_gemm_check(shape, device_->caps()));
   if (shape.d_type != config_.d_type) return error("d_type must be the configuration's");
   if (shape.rows == 0 || shape.n == 0) return {};
-  if (args.a % 16) return error(fmt::format("a must be 16-byte aligned, got {:#x}", args.a));
-  if (args.a_rows == 0 && shape.tokens != shape.rows) {
-    return error(fmt::format("tokens must equal rows without a_rows, got {} and {}", shape.tokens,
-                             shape.rows));
-  }
-  HADAL_TRY(grouped_gemm_check_lists("bf16_grouped_gemm", args.a_rows, args.expert_table,
-                                     args.tiles, args.indirect_buffer, args.indirect_offset));
+  HADAL_TRY(
+      grouped_gemm_check_args("bf16_grouped_gemm", shape, args, config_.tile_m, device_->caps()));
   const uint32_t max_tiles = grouped_gemm_max_tiles(shape.rows, shape.experts, config_.tile_m);
-  if (max_tiles > device_->caps().max_workgroup_count[1]) {
-    return error(fmt::format("tiles of {} rows may be at most {}, got {}", config_.tile_m,
-                             device_->caps().max_workgroup_count[1], max_tiles));
-  }
 
   layout::Bf16GroupedGemmPush push{};
   push.a = args.a, push.a_rows = args.a_rows;

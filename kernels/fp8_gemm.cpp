@@ -2,13 +2,11 @@
 
 #include <fmt/format.h>
 
-#include "fp8_gemm_paths.h"
+#include "fp8_gemm_util.h"
 #include "hadal/device.h"
 #include "hadal/recorder.h"
 #include "kernel_util.h"
 #include "layout/fp8_gemm.h"
-#include "vk/e4m3_table.h"
-#include "vk/pipeline.h"
 
 namespace hadal {
 namespace {
@@ -27,55 +25,16 @@ Fp8GemmShape Fp8GemmShape::packed(uint32_t m, uint32_t n, uint32_t k) {
 }
 
 std::string Fp8GemmConfig::to_string() const {
-  std::string text = fmt::format(
-      "fp8_gemm: portable, tile {}x{}, workgroup {}, d {}, {}", tile_m, tile_n * workgroup_size,
-      workgroup_size, d_type == ElementType::kF32 ? "f32" : "bf16", use_fma ? "fma" : "mul+add");
-  if (path != GemmPath::kPortable) {
-    text = fmt::format("fp8_gemm: {}, {}, d {}", gemm_path_name(path), hadal::to_string(gpu_tile),
-                       d_type == ElementType::kF32 ? "f32" : "bf16");
-  }
-  text.append(scale_form_text(scales));
-  for (const GemmRejection& r : rejected) {
-    if (!r.format.empty()) text.append("; not ").append(r.to_string());
-  }
-  return text;
+  return fp8_config_text("fp8_gemm", *this);
 }
 
 Status fp8_gemm_check(const Fp8GemmShape& s, const Caps& caps) {
-  const auto error = [](std::string text) {
-    return Status(Errc::kInvalidArgument, "fp8_gemm: " + std::move(text));
-  };
-  const uint32_t k_blocks = ceil_div(s.k, kFp8BlockElems);
-  constexpr uint32_t kMaxK = 1u << 24;  // keeps byte offsets inside a row far from 32 bits
-  if (s.k > kMaxK) return error(fmt::format("k must be at most {}, got {}", kMaxK, s.k));
-  if (s.a_stride < s.k) {
-    return error(fmt::format("a_stride must be at least k, got {} < {}", s.a_stride, s.k));
-  }
-  if (s.a_stride % 16) {
-    return error(fmt::format("a_stride must be a multiple of 16 bytes, got {}", s.a_stride));
-  }
-  if (s.b_stride < s.k) {
-    return error(fmt::format("b_stride must be at least k, got {} < {}", s.b_stride, s.k));
-  }
-  if (s.b_stride % 16) {
-    return error(fmt::format("b_stride must be a multiple of 16 bytes, got {}", s.b_stride));
-  }
-  if (s.a_scale_stride < k_blocks) {
-    return error(fmt::format("a_scale_stride must be at least ceil(k/128), got {} < {}",
-                             s.a_scale_stride, k_blocks));
-  }
-  if (s.b_scale_stride < k_blocks) {
-    return error(fmt::format("b_scale_stride must be at least ceil(k/128), got {} < {}",
-                             s.b_scale_stride, k_blocks));
-  }
-  if (s.scales.b_rows != kFp8BlockElems && s.scales.b_rows != 1) {
-    return error(fmt::format("scales.b_rows must be 128 or 1, got {}", s.scales.b_rows));
-  }
-  if (s.d_stride < s.n) {
-    return error(fmt::format("d_stride must be at least n, got {} < {}", s.d_stride, s.n));
-  }
+  HADAL_TRY(check_fp8_operands("fp8_gemm", s));
   const uint64_t max_m = uint64_t{kLargestTileM} * caps.max_workgroup_count[1];
-  if (s.m > max_m) return error(fmt::format("m must be at most {}, got {}", max_m, s.m));
+  if (s.m > max_m) {
+    return {Errc::kInvalidArgument,
+            fmt::format("fp8_gemm: m must be at most {}, got {}", max_m, s.m)};
+  }
   return {};
 }
 
@@ -106,32 +65,8 @@ std::vector<Fp8GemmConfig> fp8_gemm_candidates(const Fp8GemmShape& shape, const 
                                                const GemmPolicy& policy) {
   GemmPolicy untuned = policy;
   untuned.tuning = nullptr;
-  std::vector<Fp8GemmConfig> configs = {fp8_gemm_choose(shape, caps, untuned)};
-  const Fp8GemmConfig first = configs.front();
-  const auto add = [&](const Fp8GemmConfig& config) {
-    const bool again =
-        config.path == first.path && config.tile_m == first.tile_m && config.tile_n == first.tile_n;
-    if (!again) configs.push_back(config);
-  };
-  for (GemmPath path : kTiledPaths) {
-    if (!may_replace(path, first.path, shape.scales, caps, untuned)) continue;
-    GemmRejection why;
-    for (const GemmTile& tile :
-         fp8_path_tiles(Fp8Kernel::kDense, path, shape.m, shape.n, caps, why)) {
-      Fp8GemmConfig config = first;
-      set_tile(path, tile, config);
-      add(config);
-    }
-  }
-  if (!may_replace(GemmPath::kPortable, first.path, shape.scales, caps, untuned)) return configs;
-  for (const TunedChoice& tile : portable_tiles(shape.m)) {
-    Fp8GemmConfig config = first;
-    config.path = GemmPath::kPortable, config.gpu_tile = {};
-    config.tile_m = tile.tile_m, config.tile_n = tile.tile_n;
-    config.workgroup_size = column_workgroup_size(caps);
-    add(config);
-  }
-  return configs;
+  return fp8_candidates(Fp8Kernel::kDense, fp8_gemm_choose(shape, caps, untuned), shape.m, shape.n,
+                        caps, untuned, [](const Fp8GemmConfig&) { return true; });
 }
 
 Fp8Gemm::Fp8Gemm(const Device& device, const vk::Pipeline* pipeline, Fp8GemmConfig config,
@@ -139,30 +74,9 @@ Fp8Gemm::Fp8Gemm(const Device& device, const vk::Pipeline* pipeline, Fp8GemmConf
     : device_(&device), pipeline_(pipeline), config_(std::move(config)), e4m3_table_(e4m3_table) {}
 
 Result<Fp8Gemm> Fp8Gemm::create(Device& device, const Fp8GemmConfig& config) {
-  using namespace layout;
-  const bool d_bf16 = config.d_type == ElementType::kBf16;
-  if (config.path != GemmPath::kPortable) {
-    DeviceAddress table = 0;
-    if (config.path == GemmPath::kScalar) {
-      HADAL_ASSIGN(table, vk::e4m3_table(device));
-    }
-    HADAL_ASSIGN(const vk::Pipeline* tiled,
-                 fp8_path_pipeline(device, Fp8Kernel::kDense, config.path, config.gpu_tile,
-                                   config.scales, d_bf16, config.use_fma, sizeof(Fp8GemmPush)));
-    return Fp8Gemm(device, tiled, config, table);
-  }
-  HADAL_ASSIGN(
-      const vk::Pipeline* pipeline,
-      vk::Pipeline::get(device, "fp8_gemm", config.workgroup_size,
-                        {{kSpecUseFma, config.use_fma},
-                         {kFp8GemmSpecTileM, config.tile_m},
-                         {kFp8GemmSpecTileN, config.tile_n},
-                         {kFp8GemmSpecDBf16, d_bf16},
-                         {kFp8GemmSpecAScaleE8m0, config.scales.a_type == ScaleType::kE8m0},
-                         {kFp8GemmSpecBScaleE8m0, config.scales.b_type == ScaleType::kE8m0},
-                         {kFp8GemmSpecBScaleShift, b_scale_shift(config.scales)}},
-                        sizeof(Fp8GemmPush)));
-  return Fp8Gemm(device, pipeline, config);
+  HADAL_ASSIGN(const Fp8Pipeline made,
+               fp8_config_pipeline(device, Fp8Kernel::kDense, config, sizeof(layout::Fp8GemmPush)));
+  return Fp8Gemm(device, made.pipeline, config, made.e4m3_table);
 }
 
 Status Fp8Gemm::record(Recorder& recorder, const Fp8GemmShape& shape,

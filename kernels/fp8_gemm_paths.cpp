@@ -11,6 +11,7 @@
 #include "layout/fp8_gemm.h"
 #include "layout/fp8_gemm_paths.h"
 #include "layout/fp8_grouped_gemm.h"
+#include "vk/e4m3_table.h"
 #include "vk/pipeline.h"
 
 namespace hadal {
@@ -439,9 +440,39 @@ bool apply_tuning(Fp8Kernel kernel, uint32_t rows, uint32_t n, uint32_t k,
   return false;
 }
 
-Result<const vk::Pipeline*> fp8_path_pipeline(Device& device, Fp8Kernel kernel, GemmPath path,
-                                              const GemmTile& tile, const Fp8ScaleForm& scales,
-                                              bool d_bf16, bool use_fma, uint32_t push_bytes) {
+namespace {
+
+// The portable and scalar modules', whose constants both kernels number alike.
+Result<const vk::Pipeline*> plain_pipeline(Device& device, Fp8Kernel kernel, GemmPath path,
+                                           const GemmTile& tile, const Fp8ScaleForm& scales,
+                                           bool d_bf16, bool use_fma, uint32_t push_bytes) {
+  using namespace layout;
+  static_assert(kFp8GemmSpecTileM == kFp8GroupedGemmSpecTileM &&
+                kFp8GemmSpecTileN == kFp8GroupedGemmSpecTileN &&
+                kFp8GemmSpecDBf16 == kFp8GroupedGemmSpecDBf16 &&
+                kFp8GemmSpecStepK == kFp8GroupedGemmSpecStepK &&
+                kFp8GemmSpecRowGroup == kFp8GroupedGemmSpecRowGroup &&
+                kFp8GemmSpecAScaleE8m0 == kFp8GroupedGemmSpecAScaleE8m0 &&
+                kFp8GemmSpecBScaleE8m0 == kFp8GroupedGemmSpecBScaleE8m0 &&
+                kFp8GemmSpecBScaleShift == kFp8GroupedGemmSpecBScaleShift);
+  return vk::Pipeline::get(device, module_name(kernel, path), tile.workgroup_size,
+                           {{kSpecUseFma, use_fma},
+                            {kFp8GemmSpecTileM, tile.tile_m},
+                            {kFp8GemmSpecTileN, tile.part_n},
+                            {kFp8GemmSpecDBf16, d_bf16},
+                            {kFp8GemmSpecStepK, tile.block_k},
+                            {kFp8GemmSpecRowGroup, tile.part_m},
+                            {kFp8GemmSpecAScaleE8m0, scales.a_type == ScaleType::kE8m0},
+                            {kFp8GemmSpecBScaleE8m0, scales.b_type == ScaleType::kE8m0},
+                            {kFp8GemmSpecBScaleShift, b_scale_shift(scales)}},
+                           push_bytes);
+}
+
+}  // namespace
+
+Result<Fp8Pipeline> fp8_path_pipeline(Device& device, Fp8Kernel kernel, GemmPath path,
+                                      const GemmTile& tile, const Fp8ScaleForm& scales, bool d_bf16,
+                                      bool use_fma, uint32_t push_bytes) {
   using namespace layout;
   GemmRejection why;
   for_each_tile(kernel, path, tile.tile_m, tile.tile_n, device.caps(), why,
@@ -450,41 +481,30 @@ Result<const vk::Pipeline*> fp8_path_pipeline(Device& device, Fp8Kernel kernel, 
     return Status(Errc::kUnsupported, fmt::format("{}: path cannot run, {}",
                                                   module_name(kernel, path), why.to_string()));
   }
-  if (path == GemmPath::kScalar) {
-    // The portable shaders' constants, which both kernels number alike.
-    static_assert(kFp8GemmSpecTileM == kFp8GroupedGemmSpecTileM &&
-                  kFp8GemmSpecTileN == kFp8GroupedGemmSpecTileN &&
-                  kFp8GemmSpecDBf16 == kFp8GroupedGemmSpecDBf16 &&
-                  kFp8GemmSpecStepK == kFp8GroupedGemmSpecStepK &&
-                  kFp8GemmSpecRowGroup == kFp8GroupedGemmSpecRowGroup &&
-                  kFp8GemmSpecAScaleE8m0 == kFp8GroupedGemmSpecAScaleE8m0 &&
-                  kFp8GemmSpecBScaleE8m0 == kFp8GroupedGemmSpecBScaleE8m0 &&
-                  kFp8GemmSpecBScaleShift == kFp8GroupedGemmSpecBScaleShift);
-    return vk::Pipeline::get(device, module_name(kernel, path), tile.workgroup_size,
-                             {{kSpecUseFma, use_fma},
-                              {kFp8GemmSpecTileM, tile.tile_m},
-                              {kFp8GemmSpecTileN, tile.part_n},
-                              {kFp8GemmSpecDBf16, d_bf16},
-                              {kFp8GemmSpecStepK, tile.block_k},
-                              {kFp8GemmSpecRowGroup, tile.part_m},
-                              {kFp8GemmSpecAScaleE8m0, scales.a_type == ScaleType::kE8m0},
-                              {kFp8GemmSpecBScaleE8m0, scales.b_type == ScaleType::kE8m0},
-                              {kFp8GemmSpecBScaleShift, b_scale_shift(scales)}},
-                             push_bytes);
+  Fp8Pipeline result;
+  if (path == GemmPath::kPortable || path == GemmPath::kScalar) {
+    if (path == GemmPath::kScalar) {
+      HADAL_ASSIGN(result.e4m3_table, vk::e4m3_table(device));
+    }
+    HADAL_ASSIGN(result.pipeline,
+                 plain_pipeline(device, kernel, path, tile, scales, d_bf16, use_fma, push_bytes));
+    return result;
   }
-  return vk::Pipeline::get(device, module_name(kernel, path), tile.workgroup_size,
-                           {{kSpecUseFma, use_fma},
-                            {kFp8PathSpecTileM, tile.tile_m},
-                            {kFp8PathSpecTileN, tile.tile_n},
-                            {kFp8PathSpecDBf16, d_bf16},
-                            {kFp8PathSpecBlockK, tile.block_k},
-                            {kFp8PathSpecPartM, tile.part_m},
-                            {kFp8PathSpecPartN, tile.part_n},
-                            {kFp8PathSpecInvocations, tile.workgroup_size},
-                            {kFp8PathSpecCoopM, tile.coop_m},
-                            {kFp8PathSpecCoopN, tile.coop_n},
-                            {kFp8PathSpecCoopK, tile.coop_k}},
-                           push_bytes, tile.subgroup_size);
+  HADAL_ASSIGN(result.pipeline,
+               vk::Pipeline::get(device, module_name(kernel, path), tile.workgroup_size,
+                                 {{kSpecUseFma, use_fma},
+                                  {kFp8PathSpecTileM, tile.tile_m},
+                                  {kFp8PathSpecTileN, tile.tile_n},
+                                  {kFp8PathSpecDBf16, d_bf16},
+                                  {kFp8PathSpecBlockK, tile.block_k},
+                                  {kFp8PathSpecPartM, tile.part_m},
+                                  {kFp8PathSpecPartN, tile.part_n},
+                                  {kFp8PathSpecInvocations, tile.workgroup_size},
+                                  {kFp8PathSpecCoopM, tile.coop_m},
+                                  {kFp8PathSpecCoopN, tile.coop_n},
+                                  {kFp8PathSpecCoopK, tile.coop_k}},
+                                 push_bytes, tile.subgroup_size));
+  return result;
 }
 
 }  // namespace hadal

@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include "hadal/buffer.h"
 #include "hadal/caps.h"
 #include "hadal/gemm_path.h"
 #include "hadal/status.h"
@@ -58,11 +59,18 @@ inline constexpr GemmPath kTiledPaths[] = {GemmPath::kCoopMatFp8, GemmPath::kCoo
                                 const Fp8ScaleForm& scales, const Caps& caps,
                                 const GemmPolicy& policy, PathChoice& choice, TunedChoice& tuned);
 
-// The pipeline of a tile. Errors: kUnsupported where the device or this build cannot run the path.
-[[nodiscard]] Result<const vk::Pipeline*> fp8_path_pipeline(Device& device, Fp8Kernel kernel,
-                                                            GemmPath path, const GemmTile& tile,
-                                                            const Fp8ScaleForm& scales, bool d_bf16,
-                                                            bool use_fma, uint32_t push_bytes);
+struct Fp8Pipeline {
+  const vk::Pipeline* pipeline = nullptr;
+  DeviceAddress e4m3_table = 0;  // of the scalar path; 0 without
+};
+
+// The pipeline of a tile; of the portable path's tile only tile_m, part_n (columns of an
+// invocation) and workgroup_size count. Errors: kUnsupported where the device or this build cannot
+// run the path.
+[[nodiscard]] Result<Fp8Pipeline> fp8_path_pipeline(Device& device, Fp8Kernel kernel, GemmPath path,
+                                                    const GemmTile& tile,
+                                                    const Fp8ScaleForm& scales, bool d_bf16,
+                                                    bool use_fma, uint32_t push_bytes);
 
 // Makes `config`, an Fp8GemmConfig or Fp8GroupedGemmConfig, one of a path with tiles of its own.
 template <class Config>

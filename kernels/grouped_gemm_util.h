@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "hadal/buffer.h"
+#include "hadal/caps.h"
 #include "hadal/grouped_gemm.h"
 #include "hadal/status.h"
 #include "layout/moe_tiles.h"
@@ -58,20 +59,59 @@ inline constexpr uint32_t kGroupedGemmLargestTileM = 16;
   return {};
 }
 
-// The same for the grouped GEMMs.
-[[nodiscard]] inline Status grouped_gemm_check_lists(std::string_view kernel, DeviceAddress a_rows,
-                                                     DeviceAddress expert_table,
-                                                     DeviceAddress tiles,
-                                                     const Buffer* indirect_buffer,
-                                                     uint64_t indirect_offset) {
+// Whether the device has a workgroup for each tile of any routing.
+template <class Shape>
+[[nodiscard]] bool grouped_gemm_tiles_fit(const Shape& s, uint32_t tile_m, const Caps& caps) {
+  return grouped_gemm_max_tiles(s.rows, s.experts, tile_m) <= caps.max_workgroup_count[1];
+}
+
+// The rules of check() for the groups, before and after those for the operands.
+template <class Shape>
+[[nodiscard]] Status grouped_gemm_check_rows(std::string_view kernel, const Shape& s) {
+  const auto error = [&](std::string_view what) {
+    return Status(
+        Errc::kInvalidArgument,
+        fmt::format("{}: {} must be at least 1 for {} rows, got 0", kernel, what, s.rows));
+  };
+  if (s.rows > 0 && s.experts == 0) return error("experts");
+  if (s.rows > 0 && s.tokens == 0) return error("tokens");
+  return {};
+}
+template <class Shape>
+[[nodiscard]] Status grouped_gemm_check_tiles(std::string_view kernel, const Shape& s,
+                                              const Caps& caps) {
+  if (grouped_gemm_tiles_fit(s, kGroupedGemmLargestTileM, caps)) return {};
+  return {Errc::kInvalidArgument,
+          fmt::format("{}: rows and experts must make at most {} tiles of {} rows, got {}", kernel,
+                      caps.max_workgroup_count[1], kGroupedGemmLargestTileM,
+                      grouped_gemm_max_tiles(s.rows, s.experts, kGroupedGemmLargestTileM))};
+}
+
+// The rules of record() for the arguments and the list's length.
+template <class Shape, class Args>
+[[nodiscard]] Status grouped_gemm_check_args(std::string_view kernel, const Shape& s,
+                                             const Args& args, uint32_t tile_m, const Caps& caps) {
   const auto error = [&](const std::string& text) {
     return Status(Errc::kInvalidArgument, fmt::format("{}: {}", kernel, text));
   };
-  if (a_rows % 4) return error(fmt::format("a_rows must be 4-byte aligned, got {:#x}", a_rows));
-  if (expert_table == 0 || expert_table % 8) {
-    return error(fmt::format("expert_table must be 8-byte aligned, got {:#x}", expert_table));
+  if (args.a % 16) return error(fmt::format("a must be 16-byte aligned, got {:#x}", args.a));
+  if (args.a_rows == 0 && s.tokens != s.rows) {
+    return error(
+        fmt::format("tokens must equal rows without a_rows, got {} and {}", s.tokens, s.rows));
   }
-  return check_tile_list(kernel, tiles, indirect_buffer, indirect_offset);
+  if (args.a_rows % 4) {
+    return error(fmt::format("a_rows must be 4-byte aligned, got {:#x}", args.a_rows));
+  }
+  if (args.expert_table == 0 || args.expert_table % 8) {
+    return error(fmt::format("expert_table must be 8-byte aligned, got {:#x}", args.expert_table));
+  }
+  HADAL_TRY(check_tile_list(kernel, args.tiles, args.indirect_buffer, args.indirect_offset));
+  if (!grouped_gemm_tiles_fit(s, tile_m, caps)) {
+    return error(fmt::format("tiles of {} rows may be at most {}, got {}", tile_m,
+                             caps.max_workgroup_count[1],
+                             grouped_gemm_max_tiles(s.rows, s.experts, tile_m)));
+  }
+  return {};
 }
 
 }  // namespace hadal

@@ -26,6 +26,9 @@ template <class Push>
   return {reinterpret_cast<const std::byte*>(&push), sizeof(Push)};
 }
 
+// Longest inner dimension of a GEMM: keeps byte offsets inside a row far from 32 bits.
+inline constexpr uint32_t kMaxGemmK = 1u << 24;
+
 // Workgroup for kernels whose invocations lie along columns: one subgroup on a CPU driver, where a
 // second one only adds state; on GPUs 64, enough to fill a wave of any vendor.
 [[nodiscard]] inline uint32_t column_workgroup_size(const Caps& caps) {

@@ -163,6 +163,11 @@ Status MlaAbsorb::record(Recorder& recorder, const MlaAbsorbShape& shape,
   push.tokens = shape.tokens, push.nope = shape.nope, push.v = shape.v, push.rank = shape.rank;
   push.w_stride = shape.w_stride, push.w_scale_stride = shape.w_scale_stride;
   push.in_token_stride = shape.in_token_stride, push.in_head_stride = shape.in_head_stride;
+  // Some drivers load from an operand of no elements; it gets the address of another.
+  const bool query = shape.direction == MlaAbsorbDirection::kQuery;
+  if ((query ? shape.nope : shape.rank) == 0) {
+    push.source = args.out, push.in_token_stride = push.in_head_stride = 0;
+  }
   push.out_token_stride = shape.out_token_stride, push.out_head_stride = shape.out_head_stride;
 
   const uint32_t rows = shape.heads * (shape.nope + shape.v);

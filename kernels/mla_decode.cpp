@@ -47,6 +47,13 @@ bool sizes_fit_lanes(const MlaDecodeShape& s) {
   return (s.rank | s.rope) % layout::kAttentionLanesStep == 0 && s.rope <= kMaxLanesRope;
 }
 
+// Some drivers load from operands of no elements; they get the address of others.
+template <class Push>
+void replace_empty(const MlaDecodeShape& s, const MlaDecodeArgs& args, Push& push) {
+  if (s.rope == 0) push.q_pe = args.q_latent, push.q_pe_row_stride = push.q_pe_head_stride = 0;
+  if (s.max_kv_len == 0) push.block_tables = args.kv_lens, push.table_stride = 1;
+}
+
 // What the portable path and the combining dispatch are told.
 layout::MlaDecodePush split_push(const MlaDecodeShape& s, const MlaDecodeArgs& args) {
   const uint64_t partials = partials_of(s);
@@ -64,6 +71,7 @@ layout::MlaDecodePush split_push(const MlaDecodeShape& s, const MlaDecodeArgs& a
   push.o_row_stride = s.o_row_stride, push.o_head_stride = s.o_head_stride;
   push.max_kv_len = s.max_kv_len, push.cache_rows = s.cache_rows;
   push.scale = s.scale;
+  replace_empty(s, args, push);
   return push;
 }
 
@@ -83,6 +91,7 @@ layout::MlaDecodeLanesPush lanes_push(const MlaDecodeShape& s, const MlaDecodeAr
   push.o_row_stride = s.o_row_stride, push.o_head_stride = s.o_head_stride;
   push.max_kv_len = s.max_kv_len, push.cache_rows = s.cache_rows;
   push.scale = s.scale;
+  replace_empty(s, args, push);
   return push;
 }
 

@@ -288,6 +288,8 @@ Status MlaPrefill::record(Recorder& recorder, const MlaPrefillShape& s,
   push.flags =
       (s.first ? layout::kMlaPrefillFlagFirst : 0) | (s.last ? layout::kMlaPrefillFlagLast : 0);
   push.scale = s.scale;
+  // Some drivers load from an operand of no elements; it gets the address of another.
+  if (s.rope == 0) push.k_pe = args.kv, push.k_pe_stride = 0;
 
   const uint64_t q_width = row_width(s.heads, s.nope + s.rope, s.q_head_stride);
   const uint64_t kv_width = uint64_t{s.heads} * (s.nope + s.v);

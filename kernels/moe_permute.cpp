@@ -189,7 +189,9 @@ Status MoeCombine::record(Recorder& recorder, const MoeCombineShape& shape,
   HADAL_TRY(moe_combine_check(shape, device_->caps()));
   layout::MoeCombinePush push{};
   push.x = args.x, push.shared_ = args.shared, push.y = args.y;
-  push.row_of = args.row_of, push.weights = args.weights;
+  // Without slots x stands for both, which a CPU driver's loads touch even so.
+  push.row_of = shape.top_k ? args.row_of : args.x;
+  push.weights = shape.top_k ? args.weights : args.x;
   push.hidden = shape.hidden, push.top_k = shape.top_k;
   push.x_stride = shape.x_stride, push.shared_stride = shape.shared_stride;
   push.y_stride = shape.y_stride;

@@ -13,8 +13,8 @@ namespace {
 
 constexpr std::string_view kHeader = "hadal-tuning 1";
 constexpr std::string_view kKernels[] = {"fp8_gemm", "fp8_grouped_gemm"};
-constexpr GemmPath kPaths[] = {GemmPath::kPortable, GemmPath::kShared, GemmPath::kCoopMat,
-                               GemmPath::kCoopMatFp8};
+constexpr GemmPath kPaths[] = {GemmPath::kPortable, GemmPath::kScalar, GemmPath::kShared,
+                               GemmPath::kCoopMat, GemmPath::kCoopMatFp8};
 
 std::string driver_line(const Caps& caps) {
   std::string line = fmt::format("{} ", caps.driver_version);

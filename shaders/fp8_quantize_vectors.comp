@@ -28,6 +28,17 @@ uint load_amax(uint64_t group) {
   return group_amax(x);
 }
 
+// The row's last group, where it is not a whole one.
+void store_last(uint64_t x_row, uint64_t q_row, uint64_t scale_row, uint whole_end, uint end, bool ue8m0, bool e8m0) {
+  if (whole_end < end) {
+    float x[VECTORS];
+    load_part(x_row + uint64_t(whole_end) * 4, end - whole_end, x);
+    Fp8Scale s = fp8_scale(group_amax(x), ue8m0);
+    store_codes(x, s, q_row + uint64_t(whole_end), false, end - whole_end);
+    store_scale(scale_row, whole_end / kFp8Block, s.scale, e8m0);
+  }
+}
+
 void main() {
   uint row = gl_WorkGroupID.y, k = pc.k;
   uint64_t x_row = pc.x + uint64_t(row) * pc.x_stride * 4;
@@ -39,8 +50,12 @@ void main() {
   uint begin = gl_WorkGroupID.x * run, end = min(begin + run, k);
   uint whole_end = min(end, k / kFp8Block * kFp8Block), lane = gl_SubgroupInvocationID;
 
+  if (begin >= whole_end) {
+    store_last(x_row, q_row, scale_row, whole_end, end, ue8m0, e8m0);
+    return;
+  }
   // The loops that test at their start take a last turn with no invocation in it, in which loads run nevertheless.
-  uint last = max(whole_end, kFp8Block) - kFp8Block;
+  uint last = whole_end - kFp8Block;
   uint amax = 0, first_end = min(begin + BATCH, whole_end), cursor = start_at(begin);
   [[dont_unroll]] while (position_of(cursor) < first_end) {
     uint group = position_of(cursor);
@@ -54,7 +69,7 @@ void main() {
     Fp8Scale s = fp8_scale(amax, ue8m0);
     cursor = start_at(batch);
     [[dont_unroll]] do {
-      uint group = position_of(cursor), index = (group - batch) / kFp8Block;
+      uint group = min(position_of(cursor), last), index = (group - batch) / kFp8Block;
       float x[VECTORS];
       load_group(x_row + uint64_t(group) * 4, x);
       uint next = load_amax(x_row + uint64_t(min(group + BATCH, last)) * 4);
@@ -69,11 +84,5 @@ void main() {
     }
     batch_cursor += BATCH;
   }
-  if (whole_end < end) {  // the row's last group, not a whole one
-    float x[VECTORS];
-    load_part(x_row + uint64_t(whole_end) * 4, end - whole_end, x);
-    Fp8Scale s = fp8_scale(group_amax(x), ue8m0);
-    store_codes(x, s, q_row + uint64_t(whole_end), false, end - whole_end);
-    store_scale(scale_row, whole_end / kFp8Block, s.scale, e8m0);
-  }
+  store_last(x_row, q_row, scale_row, whole_end, end, ue8m0, e8m0);
 }

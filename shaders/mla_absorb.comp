@@ -62,7 +62,8 @@ void query_step(uint64_t columns[TILE_N], uint64_t offset, uint64_t source[TILE_
   vec4 lo[TILE_N], hi[TILE_N];
   [[unroll]] for (uint j = 0; j < TILE_N; j++) load_w8(columns[j] + offset, lo[j], hi[j]);
   [[unroll]] for (uint i = 0; i < TILE_M; i++) {
-    float x = FloatIn(source[i] + p * 4).v;
+    // Inside the row also on the turn that a CPU driver runs without an invocation.
+    float x = FloatIn(source[i] + min(p, max(pc.nope, 1) - 1) * 4).v;
     [[unroll]] for (uint j = 0; j < TILE_N; j++) {
       [[unroll]] for (uint q = 0; q < 4; q++) t[i][j][q] = mac(x, lo[j][q], t[i][j][q]);
       [[unroll]] for (uint q = 0; q < 4; q++) t[i][j][q + 4] = mac(x, hi[j][q], t[i][j][q + 4]);
@@ -130,7 +131,7 @@ void value_step(uint64_t rows[TILE_N], uint64_t source[TILE_M], uint l, uint val
   [[unroll]] for (uint i = 0; i < TILE_M; i++) {
     [[unroll]] for (uint q = 0; q < 8; q++) {
       float x = 0.0;
-      if (q < valid) x = FloatIn(source[i] + (l + q) * 4).v;
+      if (q < valid) x = FloatIn(source[i] + min(l + q, pc.rank - 1) * 4).v;
       [[unroll]] for (uint j = 0; j < TILE_N; j++) {
         t[i][j] = mac(x, q < 4 ? w_lo[j][q & 3] : w_hi[j][q & 3], t[i][j]);
       }

@@ -52,7 +52,9 @@ void main() {
   [[dont_unroll]] for (uint block = begin; block < end; block += kKvPageTokens) {
     uint seen = min(end - block, kKvPageTokens), limit[TILE];
     [[unroll]] for (uint t = 0; t < TILE; t++) limit[t] = seen;
-    uint64_t row = uint64_t(UintIn(table + uint64_t(block / kKvPageTokens) * 4).v) * kKvPageTokens;
+    // A CPU driver loads for a turn without an invocation, too: inside the table.
+    uint page = min(block, max(end, 1) - 1) / kKvPageTokens;
+    uint64_t row = uint64_t(UintIn(table + uint64_t(page) * 4).v) * kKvPageTokens;
     // A page past the cache makes the row NaN; the first page is read instead.
     bool inside = row + seen <= pc.cache_rows;
     AttentionKeys keys;

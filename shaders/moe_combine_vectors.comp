@@ -33,9 +33,10 @@ void main() {
       acc[i] = sum;
     }
   }
-  uint cursor = start_at(0);
+  // The loop's loads run in a last turn, too, and even if top_k is 0: the host's addresses are legal then.
+  uint cursor = start_at(0), last = max(pc.top_k, 1) - 1;
   [[dont_unroll]] while (position_of(cursor) < pc.top_k) {
-    uint64_t slot = slots + uint64_t(position_of(cursor)) * 4;
+    uint64_t slot = slots + uint64_t(min(position_of(cursor), last)) * 4;
     uint row = UintIn(pc.row_of + slot).v;
     if (row != kMoePermuteNoRow) {
       float weight = FloatIn(pc.weights + slot).v;

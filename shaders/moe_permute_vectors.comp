@@ -68,12 +68,12 @@ void main() {
   // 1. Count and rank.
   uint whole_end = pc.entries / LANES * LANES;
   uint cursor = start_at(0);
-  [[dont_unroll]] while (position_of(cursor) < whole_end) {
+  if (whole_end > 0) [[dont_unroll]] do {
     uint64_t offset = uint64_t(position_of(cursor)) * 4ul;
     uint rank = count_step(counter_of(load_vector(pc.indices + offset)));
     UintOut(pc.row_of + offset + lane * 4ul).v = rank;
     cursor += LANES;
-  }
+  } while (position_of(cursor) < whole_end);
   [[dont_unroll]] while (position_of(cursor) < pc.entries) {  // once at most
     uint64_t offset = uint64_t(cursor) * 4ul;
     bool exists = cursor < pc.entries;
@@ -144,7 +144,7 @@ void main() {
 
   // 4. Place.
   cursor = start_at(0);
-  [[dont_unroll]] while (position_of(cursor) < whole_end) {
+  if (whole_end > 0) [[dont_unroll]] do {
     uint64_t offset = uint64_t(position_of(cursor)) * 4ul;
     uint index = load_vector(pc.indices + offset);
     bool placed = index < pc.experts;
@@ -154,7 +154,7 @@ void main() {
       UintOut(pc.row_token + uint64_t(to) * 4).v = divide(cursor, pc.top_k, inverse_top_k);
     }
     cursor += LANES;
-  }
+  } while (position_of(cursor) < whole_end);
   [[dont_unroll]] while (position_of(cursor) < pc.entries) {
     uint64_t offset = uint64_t(cursor) * 4ul;
     if (cursor < pc.entries) {

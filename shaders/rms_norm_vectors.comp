@@ -42,25 +42,24 @@ void main() {
   uint64_t y_lines = whole && has(kRmsNormFlagWriteY) ? y_row : x_row;
   uint64_t h_lines = whole && has(kRmsNormFlagWriteH) ? h_row : x_row;
   uint64_t q_lines = whole && has(kRmsNormFlagQuantize) ? q_row : x_row;
-  uint64_t last = uint64_t(max(whole_end, kFp8Block) - kFp8Block) * 4;
   uint touched = lane;
 
   float squares[ROW_CHAINS];
   [[unroll]] for (uint j = 0; j < ROW_CHAINS; j++) squares[j] = 0.0;
   uint cursor = start_at(0);
-  [[dont_unroll]] while (position_of(cursor) < whole_end) {
+  if (whole) [[dont_unroll]] do {
     uint64_t group = uint64_t(position_of(cursor)) * 4;
     load_group(x_row + group, h);
     if (has(kRmsNormFlagResidual)) {
       load_group(residual_row + group, other);
       add(h, other);
     }
-    touch(y_lines + min(group, last), kFp8Block * 4, touched);
-    touch(h_lines + min(group, last), kFp8Block * 4, touched);
-    touch(q_lines + min(group, last) / 4, kFp8Block, touched);
+    touch(y_lines + group, kFp8Block * 4, touched);
+    touch(h_lines + group, kFp8Block * 4, touched);
+    touch(q_lines + group / 4, kFp8Block, touched);
     add_squares(h, squares);
     cursor += kFp8Block;
-  }
+  } while (position_of(cursor) < whole_end);
   if (count > 0) {
     load_part(x_row + part, count, h);
     if (has(kRmsNormFlagResidual)) {
@@ -75,7 +74,7 @@ void main() {
 
   float scale = 0.0;  // of the group with this invocation's index among the latest LANES
   cursor = start_at(0);
-  [[dont_unroll]] while (position_of(cursor) < whole_end) {
+  if (whole) [[dont_unroll]] do {
     uint at = position_of(cursor);
     uint64_t group = uint64_t(at) * 4;
     load_group(x_row + group, h);
@@ -97,7 +96,7 @@ void main() {
       }
     }
     cursor += kFp8Block;
-  }
+  } while (position_of(cursor) < whole_end);
   use_touched(touched, n == 0, y_lines);
   if (count > 0) {
     load_part(x_row + part, count, h);

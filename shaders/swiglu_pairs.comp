@@ -34,7 +34,7 @@ void main() {
   float scale = 0.0;  // of the run's group with this invocation's index
   float second[VECTORS];
   uint cursor = start_at(begin);
-  [[dont_unroll]] while (position_of(cursor) < whole_end) {
+  if (begin < whole_end) [[dont_unroll]] while (position_of(cursor) < whole_end) {
     // At the end of an odd number the last group twice.
     uint at = min(position_of(cursor), last), at2 = min(at + kFp8Block, last);
     load_group(gate_row + uint64_t(at) * 4, gate);

@@ -26,9 +26,9 @@ void main() {
   uint whole_end = min(end, n / kFp8Block * kFp8Block);
 
   float gate[VECTORS], up[VECTORS];
-  uint cursor = start_at(begin);
-  [[dont_unroll]] while (position_of(cursor) < whole_end) {
-    uint group = position_of(cursor);
+  uint cursor = start_at(begin), last = max(whole_end, kFp8Block) - kFp8Block;
+  if (begin < whole_end) [[dont_unroll]] while (position_of(cursor) < whole_end) {
+    uint group = min(position_of(cursor), last);
     load_group(gate_row + uint64_t(group) * 4, gate);
     load_group(up_row + uint64_t(group) * 4, up);
     apply(gate, up);

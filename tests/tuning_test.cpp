@@ -41,6 +41,19 @@ TEST(TuningHost, TheFileRoundTrips) {
   EXPECT_EQ(parsed->size(), 3u);
 }
 
+TEST(TuningHost, EveryPathRoundTrips) {
+  for (GemmPath path : {GemmPath::kPortable, GemmPath::kScalar, GemmPath::kShared,
+                        GemmPath::kCoopMat, GemmPath::kCoopMatFp8}) {
+    TuningTable table(gpu_caps());
+    table.set(TunedKernel::kFp8Gemm, 16, 512, 2048, {path, 16, 32});
+    const Result<TuningTable> parsed = TuningTable::parse(table.to_text(), gpu_caps());
+    ASSERT_TRUE(parsed.ok()) << parsed.status().message();
+    const TunedChoice* found = parsed->find(TunedKernel::kFp8Gemm, 16, 512, 2048);
+    ASSERT_NE(found, nullptr);
+    EXPECT_EQ(*found, (TunedChoice{path, 16, 32}));
+  }
+}
+
 TEST(TuningHost, ADamagedFileIsRefusedByLine) {
   const std::string text = example().to_text();
   const auto refused = [](const std::string& damaged) {

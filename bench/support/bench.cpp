@@ -9,6 +9,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
+#include <iterator>
 #include <nlohmann/json.hpp>
 
 namespace hadal::bench {
@@ -87,6 +88,9 @@ Options parse_options(const std::string& kernel, int argc, const char* const* ar
                  "which paths the FP8 GEMMs may take: invariant (the default: a row's bits do not "
                  "depend on m), variant, coarse (also float8 matrix units)")
       ->check(CLI::IsMember({"invariant", "variant", "coarse"}));
+  app.add_option("--tuning", options.tuning,
+                 "a file of hadal-tune: the FP8 GEMMs take its choices, and their path says tuned")
+      ->check(CLI::ExistingFile);
   app.add_option("--attention", options.attention,
                  "the path of the attention kernels, if the device can run it, else portable; "
                  "without it their own choice")
@@ -186,6 +190,14 @@ int Bench::run(const std::function<void(const Shape&)>& run_case) {
   return wrong_ ? 1 : 0;
 }
 
+GemmPolicy Bench::gemm_policy() const {
+  GemmPolicy policy;
+  policy.batch_invariant = options_.policy == "invariant";
+  policy.coarse_sums = options_.policy == "coarse";
+  policy.tuning = tuning_ ? &*tuning_ : nullptr;
+  return policy;
+}
+
 void Bench::open_device() {
   DeviceOptions device_options;
   device_options.select = options_.device;
@@ -195,6 +207,11 @@ void Bench::open_device() {
              c.driver_info, c.subgroup_size,
              c.is_cpu ? fmt::format(", {} threads", device_threads(c)) : "",
              options_.cold ? ", cold caches" : "");
+  if (!options_.tuning.empty()) {
+    std::ifstream file(options_.tuning, std::ios::binary);
+    const std::string text(std::istreambuf_iterator<char>(file), {});
+    tuning_ = require(TuningTable::parse(text, c));
+  }
   if (options_.cold) cold_ = buffer(options_.quick ? kColdBytes / 4 : kColdBytes);
   if (!options_.no_roofline) {
     roofline_ = measure_roofline(*device_, options_.quick);

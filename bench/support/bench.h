@@ -15,7 +15,9 @@
 #include <vector>
 
 #include "hadal/device.h"
+#include "hadal/gemm_path.h"
 #include "hadal/recorder.h"
+#include "hadal/tuning.h"
 #include "support/check.h"
 #include "support/roofline.h"
 #include "support/shape.h"
@@ -32,6 +34,7 @@ struct Options {
   uint32_t min_samples = 30;
   bool list = false, quick = false, cold = false, no_roofline = false;
   std::string policy = "invariant";  // of the FP8 GEMMs: GemmPolicy
+  std::string tuning;                // of the FP8 GEMMs: a file of hadal-tune; empty = none
   std::string attention;  // the attention kernels' path (attention_path_name); empty: their choice
 };
 
@@ -72,6 +75,8 @@ class Bench {
   [[nodiscard]] Device& device() { return *device_; }
   [[nodiscard]] const Caps& caps() const { return device_->caps(); }
   [[nodiscard]] const std::string& kernel() const { return current_kernel_; }
+  // What --policy and --tuning say.
+  [[nodiscard]] GemmPolicy gemm_policy() const;
 
   // Buffers filled with random bytes that are right for the format, the same in every run.
   [[nodiscard]] Buffer buffer(uint64_t bytes);
@@ -118,6 +123,7 @@ class Bench {
   Options options_;
   std::vector<Case> cases_;
   std::unique_ptr<Device> device_;
+  std::optional<TuningTable> tuning_;
   Roofline roofline_;
   Buffer cold_;  // rewritten between samples with --cold
   std::vector<std::string> json_;

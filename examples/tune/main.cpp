@@ -27,6 +27,7 @@ struct Options {
   uint32_t experts = 0;
   std::string device, out;
   double seconds = 0.2;
+  std::string strides = "model";
 };
 
 struct Size {
@@ -149,8 +150,17 @@ class Tuner {
     return {};
   }
 
+  // "model": a's rows apart as its activations are, b's packed as its weights are. "spread": both
+  // apart.
+  template <class Shape>
+  void set_strides(Shape& s) const {
+    if (options_.strides != "packed") s.a_stride = fp8_row_stride(s.k);
+    if (options_.strides == "spread") s.b_stride = fp8_row_stride(s.k);
+  }
+
   Status tune_dense(const Size& size, TuningTable& table) {
-    const Fp8GemmShape s = Fp8GemmShape::packed(size.m, size.n, size.k);
+    Fp8GemmShape s = Fp8GemmShape::packed(size.m, size.n, size.k);
+    set_strides(s);
     HADAL_TRY(fp8_gemm_check(s, device_.caps()));
     HADAL_ASSIGN(const Buffer a, codes(uint64_t{s.m} * s.a_stride));
     HADAL_ASSIGN(const Buffer b, codes(uint64_t{s.n} * s.b_stride));
@@ -173,8 +183,8 @@ class Tuner {
     if (uint64_t{size.m} * experts > (1u << 24)) {
       return {Errc::kInvalidArgument, "--experts: m times experts must be at most 2^24"};
     }
-    const Fp8GroupedGemmShape s =
-        Fp8GroupedGemmShape::packed(size.m * experts, experts, size.n, size.k);
+    Fp8GroupedGemmShape s = Fp8GroupedGemmShape::packed(size.m * experts, experts, size.n, size.k);
+    set_strides(s);
     HADAL_TRY(fp8_grouped_gemm_check(s, device_.caps()));
     const uint64_t b_bytes = uint64_t{s.n} * s.b_stride;
     const uint64_t b_scales = uint64_t{ceil_div(s.n, 128)} * s.b_scale_stride;
@@ -254,6 +264,11 @@ int main(int argc, char** argv) {
   app.add_option("--experts", options.experts,
                  "tune fp8_grouped_gemm with this many experts of m rows each")
       ->check(CLI::Range(0u, 1024u));
+  app.add_option(
+         "--strides", options.strides,
+         "between rows: model (a fp8_row_stride() apart, b packed), spread (both so), packed")
+      ->check(CLI::IsMember({"model", "spread", "packed"}))
+      ->capture_default_str();
   app.add_option("--device", options.device, "number or part of the name; the best without");
   app.add_option("--seconds", options.seconds, "at least, per configuration")
       ->check(CLI::Range(0.0, 60.0))

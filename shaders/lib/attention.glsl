@@ -44,19 +44,24 @@ void attention_zero(out float s[TILE][KEYS]) {
 // an FP8 row.
 void attention_chain(uint64_t query_row[TILE], uint64_t key_row[KEYS], uint begin, uint end,
                      bool bf16_key, inout float s[TILE][KEYS]) {
-  [[dont_unroll]] for (uint d = begin; d < end; d += 4) {
+  // Tested at its end, at an address that stays inside: a CPU driver runs a turn without an invocation,
+  // and loads in branches that are not taken.
+  uint d = begin;
+  if (begin < end) [[dont_unroll]] do {
+    uint at = min(d, end - 4);
     vec4 key[KEYS];
     [[unroll]] for (uint i = 0; i < KEYS; i++) {
-      key[i] = bf16_key ? attention_key4_words(key_row[i] + d * 2)
-                        : attention_key4(key_row[i] + d * kElementBytes);
+      key[i] = bf16_key ? attention_key4_words(key_row[i] + at * 2)
+                        : attention_key4(key_row[i] + at * kElementBytes);
     }
     [[unroll]] for (uint t = 0; t < TILE; t++) {
       [[unroll]] for (uint e = 0; e < 4; e++) {
-        float q = FloatIn(query_row[t] + (d + e) * 4).v;
+        float q = FloatIn(query_row[t] + (at + e) * 4).v;
         [[unroll]] for (uint i = 0; i < KEYS; i++) s[t][i] = mac(q, key[i][e], s[t][i]);
       }
     }
-  }
+    d += 4;
+  } while (d < end);
 }
 
 // Scores of this invocation's keys i * size + id, unscaled; keys from `last` on repeat the last
@@ -141,15 +146,16 @@ void attention_softmax(float s[TILE][KEYS], uint limit[TILE], float scale, inout
 }
 
 // o += p * value for key j, in the rows that see it; `masked` false: all do.
-void attention_accumulate(uint64_t value[PAIRS], AttentionKeys keys, uint pairs, uint j, bool masked,
-                          uint limit[TILE], inout AttentionState state) {
+void attention_accumulate(uint64_t value[PAIRS], AttentionKeys keys, uint pairs, uint j, uint last,
+                          bool masked, uint limit[TILE], inout AttentionState state) {
   vec2 v[PAIRS];
   float scale[PAIRS];  // of FP8 rows: the pairs i of a workgroup lie in one group of channels
   [[unroll]] for (uint i = 0; i < PAIRS; i++) {
     v[i] = attention_value2(value[i] + j * keys.value_stride);
     if (KEY_FP8 != 0) {
       uint group = min(i * gl_WorkGroupSize.x, pairs - 1) * 2 / kFp8Block;
-      scale[i] = FloatIn(keys.scales + j * keys.value_stride + group * 4).v * 256.0;
+      uint row = min(j, max(last, 1) - 1);  // inside, as in attention_chain
+      scale[i] = FloatIn(keys.scales + row * keys.value_stride + group * 4).v * 256.0;
     }
   }
   [[unroll]] for (uint t = 0; t < TILE; t++) {
@@ -204,11 +210,11 @@ void attention_block(uint64_t query_a[TILE], uint64_t query_b[TILE], AttentionKe
   uint j = 0;
   [[dont_unroll]] for (; j + 4 <= first; j += 4) {
     [[unroll]] for (uint k = 0; k < 4; k++) {
-      attention_accumulate(value, keys, pairs, j + k, false, limit, state);
+      attention_accumulate(value, keys, pairs, j + k, last, false, limit, state);
     }
   }
   [[dont_unroll]] for (; j < last; j++) {
-    attention_accumulate(value, keys, pairs, j, true, limit, state);
+    attention_accumulate(value, keys, pairs, j, last, true, limit, state);
   }
 }
 

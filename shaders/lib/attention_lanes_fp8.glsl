@@ -58,7 +58,7 @@ void fp8_scores(uint64_t query, uint64_t row[TILE_KEYS], uint64_t table, uint ra
     }
   } while (group + kFp8Block < rank);
   uint64_t key[TILE_KEYS];
-  [[unroll]] for (uint i = 0; i < TILE_KEYS; i++) key[i] = row[i] + uint64_t(kv_fp8_rope_offset(rank));
+  [[unroll]] for (uint i = 0; i < TILE_KEYS; i++) key[i] = row[i] + uint64_t(rope > 0 ? kv_fp8_rope_offset(rank) : 0u);
   add_scores(kKvFormatBf16, query + uint64_t(rank) * uint64_t(kRowsBytes), key, rope, s);
 }
 

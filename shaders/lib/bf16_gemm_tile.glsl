@@ -56,15 +56,21 @@ void bf16_gemm_tile(uint64_t a_row[TILE_M], uint64_t b, uint first_column, uint 
   [[unroll]] for (uint i = 0; i < TILE_M; i++) {
     [[unroll]] for (uint j = 0; j < TILE_N; j++) acc[i][j] = 0.0;
   }
-  for (uint begin = 0; begin < k; begin += kGemmSegment) {
+  if (k == 0) return;
+  uint begin = 0;
+  do {  // tested at its end, as its inner one: lib/row_vectors.glsl
     float t[TILE_M][TILE_N];
     [[unroll]] for (uint i = 0; i < TILE_M; i++) {
       [[unroll]] for (uint j = 0; j < TILE_N; j++) t[i][j] = 0.0;
     }
     uint end = min(begin + kGemmSegment, k);
     uint full = begin + ((end - begin) & ~7u);
-    [[dont_unroll]] for (uint kk = begin; kk < full; kk += 8) {
-      bf16_gemm_step(a_row, b_row, kk, 8, t);
+    if (begin < full) {
+      uint kk = begin;
+      [[dont_unroll]] do {
+        bf16_gemm_step(a_row, b_row, kk, 8, t);
+        kk += 8;
+      } while (kk < full);
     }
     if (full < end) bf16_gemm_step(a_row, b_row, full, end - full, t);
     [[unroll]] for (uint i = 0; i < TILE_M; i++) {
@@ -73,5 +79,6 @@ void bf16_gemm_tile(uint64_t a_row[TILE_M], uint64_t b, uint first_column, uint 
         acc[i][j] = sum;
       }
     }
-  }
+    begin += kGemmSegment;
+  } while (begin < k);
 }

@@ -51,8 +51,8 @@ void fp8_gemm_tile(uint64_t a_row[TILE_M], uint64_t a_scale_row[TILE_M], uint64_
   // kept as a vector and taken out of it through memory, while invocation 0's part of a vector is a
   // register move.
   uint counter = gl_SubgroupInvocationID;
-  uint last = (k - 1) & ~7u;
-  for (uint kb = 0; kb * kFp8Block < k; kb++) {
+  uint last = (k - 1) & ~7u, kb = 0;
+  do {  // tested at its end: the driver would run one turn more, without an invocation, and load its scales
     float t[TILE_M][TILE_N];
     [[unroll]] for (uint i = 0; i < TILE_M; i++) {
       [[unroll]] for (uint j = 0; j < TILE_N; j++) t[i][j] = 0.0;
@@ -83,5 +83,6 @@ void fp8_gemm_tile(uint64_t a_row[TILE_M], uint64_t a_scale_row[TILE_M], uint64_
       fp8_gemm_products(a_row, rows, at, table, bv, t);
     } while (step + STEP_K < end);
     add_scaled_block(t, a_scale_row, b_scale_row, kb, acc);
-  }
+    kb++;
+  } while (kb * kFp8Block < k);
 }

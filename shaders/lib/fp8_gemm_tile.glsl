@@ -60,17 +60,24 @@ void fp8_gemm_tile(uint64_t a_row[TILE_M], uint64_t a_scale_row[TILE_M], uint64_
   [[unroll]] for (uint i = 0; i < TILE_M; i++) {
     [[unroll]] for (uint j = 0; j < TILE_N; j++) acc[i][j] = 0.0;
   }
-  for (uint kb = 0; kb * kFp8Block < k; kb++) {
+  if (k == 0) return;
+  uint kb = 0;
+  do {  // tested at its end, as its inner one: lib/row_vectors.glsl
     float t[TILE_M][TILE_N];
     [[unroll]] for (uint i = 0; i < TILE_M; i++) {
       [[unroll]] for (uint j = 0; j < TILE_N; j++) t[i][j] = 0.0;
     }
     uint begin = kb * kFp8Block, end = min(begin + kFp8Block, k);
     uint full = begin + ((end - begin) & ~7u);
-    [[dont_unroll]] for (uint kk = begin; kk < full; kk += 8) {
-      fp8_gemm_step(a_row, b_row, kk, 8, b_stride, t);
+    if (begin < full) {
+      uint kk = begin;
+      [[dont_unroll]] do {
+        fp8_gemm_step(a_row, b_row, kk, 8, b_stride, t);
+        kk += 8;
+      } while (kk < full);
     }
     if (full < end) fp8_gemm_step(a_row, b_row, full, end - full, b_stride, t);
     add_scaled_block(t, a_scale_row, b_scale_row, kb, acc);
-  }
+    kb++;
+  } while (kb * kFp8Block < k);
 }

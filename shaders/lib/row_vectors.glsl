@@ -6,6 +6,11 @@
 // loads of neighbouring words, each taken by one invocation, compile to one vector load. A store is
 // a scatter, whose time counts elements, not bytes, so 64 bits are stored at a time. A value
 // read from one known lane into another compiles to a part of a vector permutation.
+//
+// A loop that tests at its start runs a last turn with no invocation in it, in which uniform loads and
+// subgroupBroadcast work nevertheless, but no assignment does: every address is clamped to the row, and a
+// branch or return keeps a row without a whole group away from the loop. A loop tested at its end, in a
+// branch, needs neither; which form is fast differs from kernel to kernel (fp8_quantize.md, Tried).
 #ifndef HADAL_ROW_VECTORS_GLSL_
 #define HADAL_ROW_VECTORS_GLSL_
 

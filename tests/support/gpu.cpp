@@ -64,38 +64,67 @@ void GpuTest::TearDown() {
 }
 
 GuardedBuffer::GuardedBuffer(Device& device, uint64_t bytes) : device_(device), bytes_(bytes) {
-  Result<Buffer> buffer = device.allocate(bytes + 2 * kGuardBytes);
-  EXPECT_TRUE(buffer.ok()) << buffer.status().message();
-  buffer_ = std::move(buffer).value();
-  std::vector<std::byte> content(bytes + 2 * kGuardBytes, kGuard);
-  std::fill_n(content.begin() + kGuardBytes, bytes, kPoison);
-  const Status status = device.upload(buffer_, 0, content);
-  EXPECT_TRUE(status.ok()) << status.message();
+  const uint64_t wanted = kGuardBytes + (bytes + 15) / 16 * 16;
+  if (device.caps().is_cpu && device.caps().host_import_alignment) {
+    fenced_ = std::make_unique<FencedMemory>(wanted);
+    Result<Buffer> buffer = device.import_host(fenced_->bytes());
+    EXPECT_TRUE(buffer.ok()) << buffer.status().message();
+    buffer_ = std::move(buffer).value();
+    begin_ = buffer_.bytes() - wanted + kGuardBytes;
+  } else {
+    Result<Buffer> buffer = device.allocate(bytes + 2 * kGuardBytes);
+    EXPECT_TRUE(buffer.ok()) << buffer.status().message();
+    buffer_ = std::move(buffer).value();
+    begin_ = kGuardBytes;
+  }
+  std::vector<std::byte> content(buffer_.bytes(), kGuard);
+  std::fill_n(content.begin() + std::ptrdiff_t(begin_), bytes, kPoison);
+  write_at(0, content);
 }
 
 DeviceAddress GuardedBuffer::address() const {
-  return buffer_.address() + kGuardBytes;
+  return buffer_.address() + begin_;
 }
 
 void GuardedBuffer::write(std::span<const std::byte> data, uint64_t offset) {
   ASSERT_LE(offset + data.size(), bytes_);
-  const Status status = device_.upload(buffer_, kGuardBytes + offset, data);
+  write_at(begin_ + offset, data);
+}
+
+void GuardedBuffer::write_at(uint64_t at, std::span<const std::byte> data) {
+  if (fenced_) {
+    std::ranges::copy(data, fenced_->bytes().begin() + std::ptrdiff_t(at));
+    return;
+  }
+  const Status status = device_.upload(buffer_, at, data);
   ASSERT_TRUE(status.ok()) << status.message();
 }
 
-std::vector<std::byte> GuardedBuffer::read() const {
-  std::vector<std::byte> data(bytes_);
-  const Status status = device_.download(buffer_, kGuardBytes, data);
+std::vector<std::byte> GuardedBuffer::read_at(uint64_t at, uint64_t bytes) const {
+  if (fenced_) {
+    const auto part = fenced_->bytes().subspan(at, bytes);
+    return {part.begin(), part.end()};
+  }
+  std::vector<std::byte> data(bytes);
+  const Status status = device_.download(buffer_, at, data);
   EXPECT_TRUE(status.ok()) << status.message();
   return data;
 }
 
+std::vector<std::byte> GuardedBuffer::read() const {
+  return read_at(begin_, bytes_);
+}
+
 bool GuardedBuffer::guards_intact() const {
-  std::vector<std::byte> data(buffer_.bytes());
-  const Status status = device_.download(buffer_, 0, data);
+  const std::vector<std::byte> data = read_at(0, buffer_.bytes());
   const auto intact = [](std::byte b) { return b == kGuard; };
-  return status.ok() && std::all_of(data.begin(), data.begin() + kGuardBytes, intact) &&
-         std::all_of(data.end() - kGuardBytes, data.end(), intact);
+  const auto begin = data.begin() + std::ptrdiff_t(begin_);
+  return std::all_of(data.begin(), begin, intact) &&
+         std::all_of(begin + std::ptrdiff_t(bytes_), data.end(), intact);
+}
+
+int64_t GuardedBuffer::take_overrun() {
+  return fenced_ ? fenced_->take_overrun() : -1;
 }
 
 GuardedBuffer& GpuCase::add(uint64_t bytes, std::span<const std::byte> data) {
@@ -128,6 +157,8 @@ void GpuCase::run(const std::function<Status(Recorder&)>& record) {
     ASSERT_TRUE(status.ok()) << status.message();
     for (size_t i = 0; i < buffers_.size(); ++i) {
       EXPECT_TRUE(buffers_[i].guards_intact()) << "buffer " << i << " was written outside";
+      EXPECT_LT(buffers_[i].take_overrun(), 0)
+          << "buffer " << i << " of " << buffers_[i].bytes() << " bytes was touched behind its end";
       std::vector<std::byte> content = buffers_[i].read();
       if (first.size() <= i) {
         first.push_back(std::move(content));

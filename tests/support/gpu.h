@@ -7,12 +7,14 @@
 #include <cstring>
 #include <deque>
 #include <functional>
+#include <memory>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "hadal/device.h"
 #include "hadal/recorder.h"
+#include "support/fenced_memory.h"
 
 namespace hadal::test {
 
@@ -29,7 +31,9 @@ class GpuTest : public ::testing::Test {
 };
 
 // A device buffer with a pattern before and behind it. The bytes that a test does not set are NaN
-// in every format of ours (0xff), so that reading padding shows.
+// in every format of ours (0xff), so that reading padding shows. On CPU drivers that import host
+// memory the buffer ends, up to a multiple of 16 bytes, where no access is allowed: there a read
+// outside is found, too.
 class GuardedBuffer {
  public:
   GuardedBuffer(Device& device, uint64_t bytes);
@@ -38,12 +42,18 @@ class GuardedBuffer {
   void write(std::span<const std::byte> data, uint64_t offset = 0);
   [[nodiscard]] std::vector<std::byte> read() const;
   [[nodiscard]] bool guards_intact() const;
+  // FencedMemory::take_overrun; -1 where there is no fence.
+  [[nodiscard]] int64_t take_overrun();
   // For indirect arguments: the buffer that holds the bytes (address() lies inside it).
   [[nodiscard]] const Buffer& buffer() const { return buffer_; }
 
  private:
+  void write_at(uint64_t at, std::span<const std::byte> data);
+  [[nodiscard]] std::vector<std::byte> read_at(uint64_t at, uint64_t bytes) const;
   Device& device_;
+  std::unique_ptr<FencedMemory> fenced_;  // what buffer_ imports
   Buffer buffer_;
+  uint64_t begin_ = 0;  // of the bytes in buffer_
   uint64_t bytes_;
 };
 
@@ -57,11 +67,12 @@ class GpuCase {
   GuardedBuffer& input(const std::vector<T>& data) {
     return add(data.size() * sizeof(T), std::as_bytes(std::span(data)));
   }
-  // As input, but rows of `width` elements are spread to `stride`, the rest left NaN.
+  // As input, but rows of `width` elements are spread to `stride`, the rest left NaN. Ends with the
+  // last row.
   template <class T>
   GuardedBuffer& input_rows(const std::vector<T>& data, size_t width, size_t stride) {
     const size_t rows = width ? data.size() / width : 0;
-    GuardedBuffer& buffer = add(rows * stride * sizeof(T), {});
+    GuardedBuffer& buffer = add(rows ? ((rows - 1) * stride + width) * sizeof(T) : 0, {});
     for (size_t r = 0; r < rows; ++r) {
       buffer.write(std::as_bytes(std::span(data).subspan(r * width, width)),
                    r * stride * sizeof(T));
@@ -73,7 +84,8 @@ class GpuCase {
   GuardedBuffer& output(uint64_t bytes) { return add(bytes, {}); }
 
   // Records with `record` three times (forward with hazard checks, again, reversed), restoring all
-  // buffers before each. Demands Ok, guards intact and identical contents of every buffer.
+  // buffers before each. Demands Ok, guards intact, no access past the end and identical contents
+  // of every buffer.
   void run(const std::function<Status(Recorder&)>& record);
 
   template <class T>
