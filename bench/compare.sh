@@ -31,13 +31,14 @@ done
 
 work=/var/tmp/hadal-peers
 mkdir -p "$root$work"
-for program in eigen ggml; do
+for program in eigen ggml ggml_attention; do
   binary=$root$work/${program}_bench
-  if [ ! -e "$binary" ] || [ "bench/peers/${program}_bench.cpp" -nt "$binary" ] || [ bench/peers/peer.h -nt "$binary" ]; then
-    cp bench/peers/peer.h "bench/peers/${program}_bench.cpp" "$root$work/"
+  if [ ! -e "$binary" ] || [ "bench/peers/${program}_bench.cpp" -nt "$binary" ] || [ bench/peers/peer.h -nt "$binary" ] ||
+    [ bench/peers/ggml_peer.h -nt "$binary" ]; then
+    cp bench/peers/*.h "bench/peers/${program}_bench.cpp" "$root$work/"
     case $program in
       eigen) flags="-O3 -march=native -I/usr/include/eigen3" libraries="" ;;
-      ggml) flags="-O2" libraries="-lggml -lggml-base" ;;
+      ggml*) flags="-O2" libraries="-lggml -lggml-base" ;;
     esac
     # shellcheck disable=SC2086  # lists of words
     chroot "$root" sh -c "cd $work && g++ -std=c++20 $flags ${program}_bench.cpp -o ${program}_bench $libraries"

@@ -70,8 +70,26 @@ def main():
         print("| " + " | ".join(cells) + " |")
     attention(by_shape, variant)
     grouped = [(s, v["fp8_grouped_gemm"]) for s, v in by_shape.items() if "fp8_grouped_gemm" in v]
-    if not grouped:
-        return
+    if grouped:
+        grouped_table(grouped, dense)
+    attention = [(s, v[k]) for s, v in by_shape.items() for k in ("mla_decode", "mla_prefill") if k in v]
+    if attention:
+        attention_table(attention, roof)
+
+
+def attention_table(attention, roof):
+    """Prefill counts the keys' and queries' bytes once, so that bandwidth means something for decode only."""
+    print("\n| | heads | us | TFLOP/s | GB/s | of copy | roofline | error/bound | path |")
+    print("|---|---|---|---|---|---|---|---|---|")
+    for shape, e in attention:
+        d = dims(shape)
+        what = (f"decode {d['tokens']} x {d['kv_len']} keys, {d['cache']} rows" if e["kernel"] == "mla_decode"
+                else f"prefill {d['q_len']} after {d['q_begin']}")
+        print(f"| {what} | {d['heads']} | {e['median_ns'] * 1e-3:.1f} | {e['tflops']:.3g} | {e['gb_per_s']:.0f} | "
+              f"{e['gb_per_s'] / roof['copy']:.2f} | {e['roofline_share']:.2f} | {e['worst_error_over_bound']:.3f} | {e['path']} |")
+
+
+def grouped_table(grouped, dense):
     print("\n| experts | rows each | n | k | grouped us | TFLOP/s | GB/s | / dense at the same rows | error/bound | path |")
     print("|---|---|---|---|---|---|---|---|---|---|")
     for shape, e in grouped:

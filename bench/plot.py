@@ -2,7 +2,7 @@
 """Draws a JSON file of bench/compare.sh (or of any bench): on the left every kernel under the rooflines that were
 measured beside it, on the right hadal and its peers by m. Needs matplotlib (python3-matplotlib).
 
-    bench/plot.py bench/results/compare.json -o bench/results/compare.svg
+    bench/plot.py bench/results/compare.json bench/results/compare_mla.json -o bench/results/compare.svg
 """
 
 import argparse
@@ -22,14 +22,14 @@ PEERS = [  # path prefix, label, colour
     ("ggml-cpu q8_0", "ggml CPU, q8_0", "#5d6770"),
     ("ggml-vulkan", "ggml Vulkan, its fastest", "#b4413c"),
 ]
-MARKS = {"fp8_gemm": "o", "bf16_gemm": "s", "fp8_grouped_gemm": "D"}
+MARKS = {"fp8_gemm": "o", "bf16_gemm": "s", "fp8_grouped_gemm": "D", "mla_decode": "^", "mla_prefill": "v"}
 
 
 def peer_of(entry):
     for prefix, *_ in PEERS[1:]:
         if entry["path"].startswith(prefix):
             return prefix
-    return "hadal"
+    return "another" if entry["path"].startswith("ggml") else "hadal"
 
 
 def rooflines(axis, roof, entries):

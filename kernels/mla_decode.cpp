@@ -213,6 +213,10 @@ MlaDecodeConfig mla_decode_choose(const MlaDecodeShape& shape, const Caps& caps,
   config.use_fma = caps.use_fma;
   config.cache_format = shape.cache_format, config.o_type = shape.o_type;
   config.combine_workgroup_size = column_workgroup_size(caps);
+  config.combine_pairs = ceil_div(shape.rank / 2, config.combine_workgroup_size);
+  config.combine_vectors = attention_lanes_run(caps) &&
+                           config.combine_workgroup_size == caps.subgroup_size &&
+                           shape.rank % (2 * config.combine_workgroup_size) == 0;
   if (has_tile(config.path)) {
     config.gpu_tile = choice.tile, config.tile = choice.tile.rows;
     config.workgroup_size = choice.tile.workgroup_size;
@@ -283,11 +287,14 @@ Result<MlaDecode> MlaDecode::create(Device& device, const MlaDecodeConfig& confi
   HADAL_ASSIGN(const vk::Pipeline* combine,
                vk::Pipeline::get(device, "mla_decode_combine", config.combine_workgroup_size,
                                  {{layout::kSpecUseFma, config.use_fma},
+                                  {layout::kMlaDecodeSpecPairs, config.combine_pairs},
+                                  {layout::kMlaDecodeSpecVectors, config.combine_vectors},
                                   {layout::kMlaDecodeSpecOutBf16, out_bf16}},
                                  sizeof(layout::MlaDecodePush)));
   DeviceAddress table = 0;
   if (config.lanes && config.cache_format == CacheFormat::kFp8) {
     HADAL_ASSIGN(table, vk::e4m3_table(device));
+    table += vk::kE4m3ValuesOffset;
   }
   return MlaDecode(device, pipeline, combine, config, table);
 }
@@ -315,6 +322,11 @@ Status MlaDecode::check_call(const MlaDecodeShape& s, const MlaDecodeArgs& args)
   } else if (s.rank / 2 > config_.pairs * config_.workgroup_size) {
     return error(fmt::format("rank must be at most the configuration's {}, got {}",
                              2 * config_.pairs * config_.workgroup_size, s.rank));
+  }
+  const uint32_t combined = 2 * config_.combine_pairs * config_.combine_workgroup_size;
+  if (splits_of(s) > 1 && (config_.combine_vectors ? s.rank != combined : s.rank > combined)) {
+    return error(fmt::format("rank must be the configuration's {} beyond 1,024 keys, got {}",
+                             combined, s.rank));
   }
   if (args.cache % 8) {
     return error(fmt::format("cache must be 8-byte aligned, got {:#x}", args.cache));

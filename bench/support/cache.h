@@ -1,6 +1,7 @@
 // Latent caches of random rows for the benches of the kernels over them.
 #pragma once
 
+#include <algorithm>
 #include <string_view>
 #include <vector>
 
@@ -26,10 +27,16 @@ namespace hadal::bench {
   const uint32_t width = rank + rope;
   const Buffer source = bench.floats(64 * width, -1.0f, 1.0f);  // enough different rows
   const std::vector<float> values = bench.read_floats(source, 64 * width);
+  const uint64_t row_bytes = units / std::max<uint64_t>(rows, 1);
   std::vector<uint8_t> bytes(units);
   for (uint64_t r = 0; r < rows; ++r) {
-    reference::Fp8CacheRow::quantize(&values[r % 64 * width], rank, rope, ScaleFormat::kFp32)
-        .write(&bytes[r * (units / rows)]);
+    uint8_t* row = &bytes[r * row_bytes];
+    if (r < 64) {
+      reference::Fp8CacheRow::quantize(&values[r * width], rank, rope, ScaleFormat::kFp32)
+          .write(row);
+    } else {
+      std::copy_n(&bytes[r % 64 * row_bytes], row_bytes, row);
+    }
   }
   return bench.upload(bytes);
 }

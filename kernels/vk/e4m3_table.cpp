@@ -24,8 +24,11 @@ Result<DeviceAddress> e4m3_table(Device& device) {
   DeviceImpl& impl = device.impl();
   const std::lock_guard lock(impl.e4m3_table_mutex);
   if (!impl.e4m3_table) {
-    std::array<float, 256> values;
-    for (uint32_t code = 0; code < values.size(); ++code) values[code] = decode_times_2_m8(code);
+    std::array<float, 512> values;
+    for (uint32_t code = 0; code < 256; ++code) {
+      values[code] = decode_times_2_m8(code);
+      values[256 + code] = values[code] * 256.0f;
+    }
     HADAL_ASSIGN(Buffer buffer, device.allocate(sizeof(values)));
     HADAL_TRY(device.upload(buffer, 0, std::as_bytes(std::span(values))));
     impl.e4m3_table = std::move(buffer);

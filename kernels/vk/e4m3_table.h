@@ -1,5 +1,5 @@
-// The table that scalar paths decode e4m3 codes of a with: 256 floats in device memory, code ->
-// value times 2^-8 (as lib/fp8.glsl decodes), 0 for the two NaN codes.
+// The table that scalar paths decode e4m3 codes with, in device memory: 256 floats, code -> value
+// times 2^-8 (as lib/fp8.glsl decodes), and 256 of the values themselves; 0 for the two NaN codes.
 #pragma once
 
 #include "hadal/buffer.h"
@@ -11,8 +11,9 @@ class Device;
 
 namespace hadal::vk {
 
-// Its address, at the first call made (1 KiB) and kept as long as the device. For create(), never
+// Its address, at the first call made (2 KiB) and kept as long as the device. For create(), never
 // for record(). Thread-safe.
 [[nodiscard]] Result<DeviceAddress> e4m3_table(Device& device);
+inline constexpr uint64_t kE4m3ValuesOffset = 1024;  // bytes to the values themselves
 
 }  // namespace hadal::vk

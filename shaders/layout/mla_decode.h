@@ -6,12 +6,12 @@
 
 HADAL_LAYOUT_BEGIN
 
-HADAL_CONST(kMlaDecodeSpecTile, 10);   // heads per workgroup
-HADAL_CONST(kMlaDecodeSpecKeys, 11);   // keys per invocation: 64 / workgroup size
-HADAL_CONST(kMlaDecodeSpecPairs, 12);  // pairs of latent channels per invocation
-HADAL_CONST(kMlaDecodeSpecFormat, 13);  // kKvFormat... (kv_page.h)
-
-HADAL_CONST(kMlaDecodeSpecOutBf16, 14);   // 1: o is bfloat16
+HADAL_CONST(kMlaDecodeSpecTile, 10);     // heads per workgroup
+HADAL_CONST(kMlaDecodeSpecKeys, 11);     // keys per invocation: 64 / workgroup size
+HADAL_CONST(kMlaDecodeSpecPairs, 12);    // pairs of latent channels per invocation
+HADAL_CONST(kMlaDecodeSpecFormat, 13);   // kKvFormat... (kv_page.h)
+HADAL_CONST(kMlaDecodeSpecOutBf16, 14);  // 1: o is bfloat16
+HADAL_CONST(kMlaDecodeSpecVectors, 15);  // combining, 1: neighbouring floats are moved as vectors
 
 // A split's keys, at absolute multiples: part of the bits, so never a tuning parameter.
 HADAL_CONST(kMlaDecodeSplitKeys, 1024);
@@ -55,7 +55,7 @@ struct MlaDecodeLanesPush {
   uint64_t o;
   uint64_t lse;
   uint64_t scratch;
-  uint64_t e4m3_table;  // [256] float, code -> value * 2^-8, of FP8 rows
+  uint64_t e4m3_table;  // [256] float, code -> value, of FP8 rows
   uint tokens;
   uint heads_q_len;
   uint widths;  // rank, and rope in the upper half

@@ -6,13 +6,12 @@
 
 #include "attention_lanes.glsl"
 
-// code * 2^-8.
 float load_code(uint64_t table, uint64_t address) {
   return FloatIn(table + uint64_t(U8In(address).v) * 4ul).v;
 }
-// Group `group`'s scale * 2^8.
+// lib/attention.glsl carries codes and scales with factors 2^-8 and 2^8, which changes no bit here.
 float load_scale(uint64_t row, uint rank, uint group) {
-  return FloatIn(row + uint64_t(kv_fp8_scales_offset(rank)) + uint64_t(group * 4)).v * 256.0;
+  return FloatIn(row + uint64_t(kv_fp8_scales_offset(rank)) + uint64_t(group * 4)).v;
 }
 
 // sum += query * code over the channels [begin, end), multiples of STEP.

@@ -104,6 +104,8 @@ struct MlaDecodeConfig {
   AttentionTile gpu_tile;       // of kShared and kCoopMat
   AttentionRejections rejected;
   uint32_t combine_workgroup_size = 0;
+  uint32_t combine_pairs = 0;  // pairs of latent channels per invocation of the combining dispatch
+  bool combine_vectors = false;  // whose rows are moved as vectors: rank is exactly its channels
   CacheFormat cache_format = CacheFormat::kF32;
   ElementType o_type = ElementType::kF32;
   bool use_fma = false;
