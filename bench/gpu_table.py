@@ -10,22 +10,6 @@ def dims(shape):
     return dict(part.split("=") for part in shape.split(","))
 
 
-def attention(by_shape, variant):
-    """mla_decode and mla_prefill: the choice's path, and the portable one where that is another."""
-    rows = [(kernel, shape, v[kernel]) for kernel in ("mla_decode", "mla_prefill") for shape, v in by_shape.items() if kernel in v]
-    if not rows:
-        return
-    print("\n| attention | shape | us | TFLOP/s | GB/s | roofline | error/bound | path | portable us | times |")
-    print("|---|---|---|---|---|---|---|---|---|---|")
-    for kernel, shape, e in rows:
-        v = variant.get(shape)
-        differs = v is not None and v["path"] != e["path"]
-        cells = [kernel, shape.replace(",", " "), f"{e['median_ns'] * 1e-3:.1f}", f"{e['tflops']:.3g}", f"{e['gb_per_s']:.0f}",
-                 f"{e['roofline_share']:.2f}", f"{e['worst_error_over_bound']:.3f}", e["path"]]
-        cells += [f"{v['median_ns'] * 1e-3:.1f}", f"{v['median_ns'] / e['median_ns']:.1f}"] if differs else ["", ""]
-        print("| " + " | ".join(cells) + " |")
-
-
 def main():
     entries, variant = [], {}
     names = iter(sys.argv[1:])
@@ -68,25 +52,29 @@ def main():
         differs = v is not None and v["path"] != e["path"]
         cells += [f"{v['median_ns'] * 1e-3:.1f}", v["path"]] if differs else ["", ""]
         print("| " + " | ".join(cells) + " |")
-    attention(by_shape, variant)
     grouped = [(s, v["fp8_grouped_gemm"]) for s, v in by_shape.items() if "fp8_grouped_gemm" in v]
     if grouped:
         grouped_table(grouped, dense)
     attention = [(s, v[k]) for s, v in by_shape.items() for k in ("mla_decode", "mla_prefill") if k in v]
     if attention:
-        attention_table(attention, roof)
+        attention_table(attention, variant, roof)
 
 
-def attention_table(attention, roof):
-    """Prefill counts the keys' and queries' bytes once, so that bandwidth means something for decode only."""
-    print("\n| | heads | us | TFLOP/s | GB/s | of copy | roofline | error/bound | path |")
-    print("|---|---|---|---|---|---|---|---|---|")
+def attention_table(attention, variant, roof):
+    """Prefill counts the keys' and queries' bytes once, so that bandwidth means something for decode only. The portable path stands
+    beside the choice's where that is another."""
+    print("\n| | heads | us | TFLOP/s | GB/s | of copy | roofline | error/bound | path | portable us | times |")
+    print("|---|---|---|---|---|---|---|---|---|---|---|")
     for shape, e in attention:
         d = dims(shape)
         what = (f"decode {d['tokens']} x {d['kv_len']} keys, {d['cache']} rows" if e["kernel"] == "mla_decode"
                 else f"prefill {d['q_len']} after {d['q_begin']}")
+        v = variant.get(shape)
+        differs = v is not None and v["path"] != e["path"]
+        portable = f"{v['median_ns'] * 1e-3:.1f} | {v['median_ns'] / e['median_ns']:.1f}" if differs else " | "
         print(f"| {what} | {d['heads']} | {e['median_ns'] * 1e-3:.1f} | {e['tflops']:.3g} | {e['gb_per_s']:.0f} | "
-              f"{e['gb_per_s'] / roof['copy']:.2f} | {e['roofline_share']:.2f} | {e['worst_error_over_bound']:.3f} | {e['path']} |")
+              f"{e['gb_per_s'] / roof['copy']:.2f} | {e['roofline_share']:.2f} | {e['worst_error_over_bound']:.3f} | {e['path']} | "
+              f"{portable} |")
 
 
 def grouped_table(grouped, dense):
