@@ -44,9 +44,9 @@ struct Workspace {
   Rows q_latent, o_latent;  // [heads * kv_lora_rank], decode
   Rows softmax_state;       // [heads * 2], prefill
   // [expansion_rows, ...], prefill
-  Activation latent;  // [kv_lora_rank]
-  Rows k_pe;          // [rope]
-  Rows kv;            // [heads * (nope + v)]
+  Activation latent;                    // [kv_lora_rank]
+  Rows k_pe;                            // [rope]
+  Rows kv;                              // [heads * (nope + v)]
   DeviceAddress attention_scratch = 0;  // of mla_prefill and mla_decode
   // MLP and experts: [tokens or tokens * top_k, ...]
   Rows gate, up;      // widest of dense, expert and shared
