@@ -9,8 +9,6 @@ namespace hadal::test {
 TestModelOptions for_context(uint32_t context, uint32_t chunk) {
   TestModelOptions options;
   options.model.max_context = context;
-  // The bars of floats: also of attention on GPUs, whose own choice has a test in model_test.cpp.
-  options.model.attention.half_operands = false;
   options.model.max_tokens = options.model.max_logit_rows = chunk;
   return options;
 }
