@@ -1,3 +1,6 @@
+// The paths of fp8_gemm.h's and fp8_grouped_gemm.h's products: which tiles a device has, which is
+// chosen and why not the others, what a pipeline of it is. Longer than other files: the choice is
+// one table of rules that are read beside each other. The tuner's side is tuning.cpp.
 #include "fp8_gemm_paths.h"
 
 #include <fmt/format.h>

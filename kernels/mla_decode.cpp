@@ -47,23 +47,14 @@ bool sizes_fit_lanes(const MlaDecodeShape& s) {
   return (s.rank | s.rope) % layout::kAttentionLanesStep == 0 && s.rope <= kMaxLanesRope;
 }
 
-// Some drivers load from operands of no elements; they get the address of others.
+// What both forms of the push constants say alike.
 template <class Push>
-void replace_empty(const MlaDecodeShape& s, const MlaDecodeArgs& args, Push& push) {
-  if (s.rope == 0) push.q_pe = args.q_latent, push.q_pe_row_stride = push.q_pe_head_stride = 0;
-  if (s.max_kv_len == 0) push.block_tables = args.kv_lens, push.table_stride = 1;
-}
-
-// What the portable path and the combining dispatch are told.
-layout::MlaDecodePush split_push(const MlaDecodeShape& s, const MlaDecodeArgs& args) {
-  const uint64_t partials = partials_of(s);
-  layout::MlaDecodePush push{};
+Push common_push(const MlaDecodeShape& s, const MlaDecodeArgs& args) {
+  Push push{};
   push.q_latent = args.q_latent, push.q_pe = args.q_pe, push.cache = args.cache;
   push.block_tables = args.block_tables, push.kv_lens = args.kv_lens;
   push.o = args.o, push.lse = args.lse;
-  push.partial_ml = partials ? args.scratch : 0;
-  push.partial_o = partials ? args.scratch + partials * 8 : 0;
-  push.heads_q_len = s.heads | s.q_len << 16, push.rank = s.rank, push.rope = s.rope;
+  push.heads_q_len = s.heads | s.q_len << 16;
   push.q_latent_row_stride = s.q_latent_row_stride;
   push.q_latent_head_stride = s.q_latent_head_stride;
   push.q_pe_row_stride = s.q_pe_row_stride, push.q_pe_head_stride = s.q_pe_head_stride;
@@ -71,27 +62,27 @@ layout::MlaDecodePush split_push(const MlaDecodeShape& s, const MlaDecodeArgs& a
   push.o_row_stride = s.o_row_stride, push.o_head_stride = s.o_head_stride;
   push.max_kv_len = s.max_kv_len, push.cache_rows = s.cache_rows;
   push.scale = s.scale;
-  replace_empty(s, args, push);
+  // Some drivers load from operands of no elements; they get the address of others.
+  if (s.rope == 0) push.q_pe = args.q_latent, push.q_pe_row_stride = push.q_pe_head_stride = 0;
+  if (s.max_kv_len == 0) push.block_tables = args.kv_lens, push.table_stride = 1;
+  return push;
+}
+
+// What the combining dispatch and every path but the lanes are told.
+layout::MlaDecodePush split_push(const MlaDecodeShape& s, const MlaDecodeArgs& args) {
+  const uint64_t partials = partials_of(s);
+  auto push = common_push<layout::MlaDecodePush>(s, args);
+  push.partial_ml = partials ? args.scratch : 0;
+  push.partial_o = partials ? args.scratch + partials * 8 : 0;
+  push.rank = s.rank, push.rope = s.rope;
   return push;
 }
 
 layout::MlaDecodeLanesPush lanes_push(const MlaDecodeShape& s, const MlaDecodeArgs& args,
                                       DeviceAddress e4m3_table) {
-  layout::MlaDecodeLanesPush push{};
-  push.e4m3_table = e4m3_table;
-  push.q_latent = args.q_latent, push.q_pe = args.q_pe, push.cache = args.cache;
-  push.block_tables = args.block_tables, push.kv_lens = args.kv_lens;
-  push.o = args.o, push.lse = args.lse, push.scratch = args.scratch;
-  push.tokens = s.tokens, push.heads_q_len = s.heads | s.q_len << 16,
-  push.widths = s.rank | s.rope << 16;
-  push.q_latent_row_stride = s.q_latent_row_stride;
-  push.q_latent_head_stride = s.q_latent_head_stride;
-  push.q_pe_row_stride = s.q_pe_row_stride, push.q_pe_head_stride = s.q_pe_head_stride;
-  push.row_stride = s.row_stride, push.table_stride = s.table_stride;
-  push.o_row_stride = s.o_row_stride, push.o_head_stride = s.o_head_stride;
-  push.max_kv_len = s.max_kv_len, push.cache_rows = s.cache_rows;
-  push.scale = s.scale;
-  replace_empty(s, args, push);
+  auto push = common_push<layout::MlaDecodeLanesPush>(s, args);
+  push.e4m3_table = e4m3_table, push.scratch = args.scratch;
+  push.tokens = s.tokens, push.widths = s.rank | s.rope << 16;
   return push;
 }
 

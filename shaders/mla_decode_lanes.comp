@@ -1,9 +1,9 @@
 #version 460
 #extension GL_GOOGLE_include_directive : require
 // mla_decode with invocations along heads, for drivers whose invocations are lanes of a CPU's vector
-// (lib/attention_lanes.glsl). A workgroup is a worker: it takes every gl_NumWorkGroups.x-th item, an item
-// being ROWS heads of one split of 1,024 keys of one token, and keeps its packed queries, weights and
-// sums in memory of its own. Operations, order and bits are those of mla_decode.comp.
+// (lib/attention_lanes.glsl). A workgroup is a worker: it takes items in turn (lane_item), an item being
+// ROWS heads of one split of 1,024 keys of one token, and keeps its packed queries, weights and sums in
+// memory of its own. Operations, order and bits are those of mla_decode.comp.
 #include "lib/prelude.glsl"
 #include "layout/kv_page.h"
 #include "layout/mla_decode.h"
