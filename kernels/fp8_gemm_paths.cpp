@@ -260,6 +260,10 @@ void for_each_scalar_tile(uint32_t rows, uint32_t n, const Caps& caps, GemmRejec
     why.format = "the device does not keep uniform values in scalar registers";
     return;
   }
+  if (!caps.device_constants) {
+    why.format = "the host gave no device constants";
+    return;
+  }
   uint32_t narrowest = ~0u;
   for (const ScalarTile& scalar : kScalarTiles) {
     if (scalar.tile_m < rows && scalar.tile_m != kManyRowsTile) continue;

@@ -194,6 +194,8 @@ MlaDecodeConfig mla_decode_choose(const MlaDecodeShape& shape, const Caps& caps,
   } else if (!sizes_fit_lanes(shape)) {
     sizes.lanes.format = "rank and rope must be multiples of {}, got {} and {}";
     sizes.lanes.numbers = {layout::kAttentionLanesStep, shape.rank, shape.rope};
+  } else if (shape.cache_format == CacheFormat::kFp8 && !caps.device_constants) {
+    sizes.lanes.format = "the host gave no device constants";
   } else if (4 * shape.heads <= caps.subgroup_size) {  // three of four lanes would idle
     sizes.lanes.format = "{} heads are too few for vectors of {}";
     sizes.lanes.numbers = {shape.heads, caps.subgroup_size};

@@ -54,7 +54,6 @@ void fill_identity_and_limits(const InstanceTable& table, VkPhysicalDevice devic
                               VkDriverId& driver) {
   VkPhysicalDeviceProperties basic{};
   table.GetPhysicalDeviceProperties(device, &basic);
-  caps.api_version = basic.apiVersion;
   VkPhysicalDeviceDriverProperties driver_properties{};
   driver_properties.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_DRIVER_PROPERTIES;
   VkPhysicalDeviceSubgroupProperties subgroup{};
@@ -76,7 +75,6 @@ void fill_identity_and_limits(const InstanceTable& table, VkPhysicalDevice devic
   properties.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2;
   const bool sized = caps.subgroup_size_control;
   properties.pNext = sized ? static_cast<void*>(&size_control) : static_cast<void*>(&maintenance);
-  if (basic.apiVersion < VK_API_VERSION_1_2) return;
   table.GetPhysicalDeviceProperties2(device, &properties);
 
   driver = driver_properties.driverID;
@@ -189,7 +187,7 @@ void fill_coop_matrix(const InstanceTable& table, PFN_vkGetInstanceProcAddr get,
 }  // namespace
 
 Caps query_caps(const InstanceTable& table, PFN_vkGetInstanceProcAddr get, VkInstance instance,
-                VkPhysicalDevice device) {
+                VkPhysicalDevice device, uint32_t max_api_version) {
   Caps caps;
   VkPhysicalDeviceProperties basic{};
   table.GetPhysicalDeviceProperties(device, &basic);
@@ -200,8 +198,9 @@ Caps query_caps(const InstanceTable& table, PFN_vkGetInstanceProcAddr get, VkIns
   caps.is_cpu = basic.deviceType == VK_PHYSICAL_DEVICE_TYPE_CPU;
   caps.is_discrete = basic.deviceType == VK_PHYSICAL_DEVICE_TYPE_DISCRETE_GPU;
   std::copy_n(basic.pipelineCacheUUID, 16, caps.pipeline_cache_uuid.begin());
-  caps.api_version = basic.apiVersion;
-  if (basic.apiVersion < VK_API_VERSION_1_2) return caps;
+  caps.api_version =
+      max_api_version ? std::min(basic.apiVersion, max_api_version) : basic.apiVersion;
+  if (caps.api_version < VK_API_VERSION_1_2) return caps;
 
   uint32_t count = 0;
   std::vector<VkExtensionProperties> extensions;
@@ -211,7 +210,7 @@ Caps query_caps(const InstanceTable& table, PFN_vkGetInstanceProcAddr get, VkIns
   }
   VkDriverId driver{};
   const OptionalFeatures offered =
-      query_optional_features(table, device, basic.apiVersion, extensions);
+      query_optional_features(table, device, caps.api_version, extensions);
   claim_all(caps);
   keep_usable(offered, caps);
   fill_identity_and_limits(table, device, caps, driver);

@@ -10,6 +10,7 @@
 #include <fstream>
 
 #include "device_impl.h"
+#include "feature_table.h"
 #include "hadal/recorder.h"
 #include "hadal/version.h"
 #include "optional_features.h"
@@ -150,7 +151,9 @@ Status DeviceImpl::finish_setup(const DeviceOptions& options) {
   if (!table.load(instance_table.GetDeviceProcAddr, device)) {
     return {Errc::kUnsupported, "device: the driver lacks functions of Vulkan 1.2"};
   }
-  if (!queue) table.GetDeviceQueue(device, queue_family, 0, &queue);
+  if (owns_device) table.GetDeviceQueue(device, queue_family, 0, &queue);
+  if (!pipeline_cache) HADAL_TRY(create_pipeline_cache(options));
+  if (!queue) return {};
   HADAL_TRY(create_allocator(*this));
 
   VkSemaphoreTypeCreateInfo type{};
@@ -159,9 +162,11 @@ Status DeviceImpl::finish_setup(const DeviceOptions& options) {
   VkSemaphoreCreateInfo semaphore{};
   semaphore.sType = VK_STRUCTURE_TYPE_SEMAPHORE_CREATE_INFO;
   semaphore.pNext = &type;
-  HADAL_TRY(to_status(table.CreateSemaphore(device, &semaphore, nullptr, &timeline),
-                      "device: vkCreateSemaphore"));
+  return to_status(table.CreateSemaphore(device, &semaphore, callbacks(), &timeline),
+                   "device: vkCreateSemaphore");
+}
 
+Status DeviceImpl::create_pipeline_cache(const DeviceOptions& options) {
   std::vector<char> blob;
   if (!options.cache_dir.empty()) {
     pipeline_cache_file = cache_file(options.cache_dir, caps);
@@ -171,9 +176,10 @@ Status DeviceImpl::finish_setup(const DeviceOptions& options) {
   cache.sType = VK_STRUCTURE_TYPE_PIPELINE_CACHE_CREATE_INFO;
   cache.initialDataSize = blob.size();
   cache.pInitialData = blob.data();
-  if (table.CreatePipelineCache(device, &cache, nullptr, &pipeline_cache) == VK_SUCCESS) return {};
+  if (table.CreatePipelineCache(device, &cache, callbacks(), &pipeline_cache) == VK_SUCCESS)
+    return {};
   cache.initialDataSize = 0;  // a blob that the driver does not take is as good as none
-  return to_status(table.CreatePipelineCache(device, &cache, nullptr, &pipeline_cache),
+  return to_status(table.CreatePipelineCache(device, &cache, callbacks(), &pipeline_cache),
                    "device: vkCreatePipelineCache");
 }
 
@@ -201,11 +207,13 @@ Status DeviceImpl::submit_and_wait(VkCommandBuffer command_buffer) {
 
 DeviceImpl::~DeviceImpl() {
   if (device && table.DeviceWaitIdle) {
-    (void)table.DeviceWaitIdle(device);
+    // A host's queues may be in use by its own threads: it waits for its work itself.
+    if (owns_device) (void)table.DeviceWaitIdle(device);
     pipelines.clear();
     e4m3_table = Buffer();
-    if (pipeline_cache) table.DestroyPipelineCache(device, pipeline_cache, nullptr);
-    if (timeline) table.DestroySemaphore(device, timeline, nullptr);
+    if (pipeline_cache && owns_pipeline_cache)
+      table.DestroyPipelineCache(device, pipeline_cache, callbacks());
+    if (timeline) table.DestroySemaphore(device, timeline, callbacks());
     destroy_allocator(*this);
     if (owns_device) table.DestroyDevice(device, nullptr);
   }
@@ -251,8 +259,15 @@ Result<std::unique_ptr<Device>> Device::create(const DeviceOptions& options) {
 Result<std::unique_ptr<Device>> Device::borrow(const BorrowedDevice& handles,
                                                const DeviceOptions& options) {
   if (!handles.get_instance_proc_addr || !handles.instance || !handles.physical_device ||
-      !handles.device || !handles.queue) {
-    return Status(Errc::kInvalidArgument, "device: every handle of BorrowedDevice must be set");
+      !handles.device) {
+    return Status(Errc::kInvalidArgument,
+                  "device: get_instance_proc_addr, instance, physical_device and device of "
+                  "BorrowedDevice must be set");
+  }
+  if (handles.constants % kDeviceConstantsAlignment) {
+    return Status(Errc::kInvalidArgument,
+                  fmt::format("device: constants must be a multiple of {}, got {:#x}",
+                              kDeviceConstantsAlignment, handles.constants));
   }
   auto impl = std::make_unique<vk::DeviceImpl>();
   impl->get_instance_proc_addr = handles.get_instance_proc_addr;
@@ -264,9 +279,21 @@ Result<std::unique_ptr<Device>> Device::borrow(const BorrowedDevice& handles,
   impl->device = handles.device;
   impl->queue_family = handles.queue_family;
   impl->queue = handles.queue;
+  if (handles.allocation_callbacks) impl->host_callbacks = *handles.allocation_callbacks;
+  impl->pipeline_cache = handles.pipeline_cache;
+  impl->owns_pipeline_cache = handles.pipeline_cache == VK_NULL_HANDLE;
+  impl->constants = handles.constants;
   impl->caps = vk::query_caps(impl->instance_table, handles.get_instance_proc_addr,
                               handles.instance, handles.physical_device);
   vk::keep_usable(vk::enabled_features(handles.create_info, impl->caps.api_version), impl->caps);
+  if (handles.create_info) {
+    const bool submits = handles.queue != VK_NULL_HANDLE;
+    if (const auto* off = vk::first_required_off(*handles.create_info, submits)) {
+      return Status(Errc::kInvalidArgument,
+                    fmt::format("device: create_info must enable {}", off->name));
+    }
+  }
+  impl->caps.device_constants = handles.constants != 0 || handles.queue != VK_NULL_HANDLE;
   if (const std::string missing = missing_requirement(impl->caps); !missing.empty()) {
     return Status(Errc::kUnsupported,
                   fmt::format("device: {} lacks {}", impl->caps.device_name, missing));
@@ -296,6 +323,9 @@ std::string Device::first_validation_message() const {
 }
 
 Status Device::run(Recorder& recorder) {
+  if (!impl_->queue) {
+    return {Errc::kUnsupported, "run: the device was borrowed without a queue"};
+  }
   return impl_->submit_and_wait(recorder.command_buffer());
 }
 

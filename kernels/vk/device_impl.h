@@ -5,6 +5,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -34,7 +35,11 @@ struct DeviceImpl {
   VkDevice device = VK_NULL_HANDLE;
   DeviceTable table;
   uint32_t queue_family = 0;
-  VkQueue queue = VK_NULL_HANDLE;
+  VkQueue queue = VK_NULL_HANDLE;  // null: records only, no allocator, no timeline
+  std::optional<VkAllocationCallbacks> host_callbacks;
+  [[nodiscard]] const VkAllocationCallbacks* callbacks() const {
+    return host_callbacks ? &*host_callbacks : nullptr;
+  }
   Caps caps;
   LogFn log;
   ValidationLog* validation = nullptr;
@@ -50,14 +55,17 @@ struct DeviceImpl {
   std::mutex pipelines_mutex;
   std::map<PipelineKey, std::unique_ptr<Pipeline>> pipelines;
   VkPipelineCache pipeline_cache = VK_NULL_HANDLE;
+  bool owns_pipeline_cache = true;
   std::filesystem::path pipeline_cache_file;
 
   // See e4m3_table.h.
   std::mutex e4m3_table_mutex;
   Buffer e4m3_table;
+  DeviceAddress constants = 0;  // a host's memory instead
 
-  // After `device` is set: function table, queue, allocator, timeline, pipeline cache.
+  // After `device` is set: function table, allocator, timeline, pipeline cache.
   [[nodiscard]] Status finish_setup(const DeviceOptions& options);
+  [[nodiscard]] Status create_pipeline_cache(const DeviceOptions& options);
   [[nodiscard]] Status submit_and_wait(VkCommandBuffer command_buffer);
 };
 

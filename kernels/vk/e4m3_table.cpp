@@ -2,12 +2,14 @@
 
 #include <array>
 #include <cmath>
+#include <cstring>
 #include <span>
 
 #include "device_impl.h"
 #include "hadal/device.h"
 
-namespace hadal::vk {
+namespace hadal {
+namespace vk {
 namespace {
 
 float decode_times_2_m8(uint32_t code) {
@@ -19,21 +21,33 @@ float decode_times_2_m8(uint32_t code) {
 }
 
 }  // namespace
+}  // namespace vk
+
+void write_device_constants(std::span<std::byte, kDeviceConstantsBytes> bytes) {
+  std::array<float, 512> values;
+  static_assert(sizeof(values) == kDeviceConstantsBytes);
+  for (uint32_t code = 0; code < 256; ++code) {
+    values[code] = vk::decode_times_2_m8(code);
+    values[256 + code] = values[code] * 256.0f;
+  }
+  std::memcpy(bytes.data(), values.data(), sizeof(values));
+}
+
+namespace vk {
 
 Result<DeviceAddress> e4m3_table(Device& device) {
   DeviceImpl& impl = device.impl();
+  if (impl.constants) return impl.constants;
   const std::lock_guard lock(impl.e4m3_table_mutex);
   if (!impl.e4m3_table) {
-    std::array<float, 512> values;
-    for (uint32_t code = 0; code < 256; ++code) {
-      values[code] = decode_times_2_m8(code);
-      values[256 + code] = values[code] * 256.0f;
-    }
-    HADAL_ASSIGN(Buffer buffer, device.allocate(sizeof(values)));
-    HADAL_TRY(device.upload(buffer, 0, std::as_bytes(std::span(values))));
+    std::array<std::byte, kDeviceConstantsBytes> bytes;
+    write_device_constants(bytes);
+    HADAL_ASSIGN(Buffer buffer, device.allocate(sizeof(bytes)));
+    HADAL_TRY(device.upload(buffer, 0, bytes));
     impl.e4m3_table = std::move(buffer);
   }
   return impl.e4m3_table.address();
 }
 
-}  // namespace hadal::vk
+}  // namespace vk
+}  // namespace hadal

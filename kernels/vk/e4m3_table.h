@@ -11,8 +11,8 @@ class Device;
 
 namespace hadal::vk {
 
-// Its address, at the first call made (2 KiB) and kept as long as the device. For create(), never
-// for record(). Thread-safe.
+// Its address: the host's (BorrowedDevice::constants), else at the first call made (2 KiB) and kept
+// as long as the device. For create(), never for record(). Thread-safe.
 [[nodiscard]] Result<DeviceAddress> e4m3_table(Device& device);
 inline constexpr uint64_t kE4m3ValuesOffset = 1024;  // bytes to the values themselves
 

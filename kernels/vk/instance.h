@@ -45,7 +45,9 @@ class Instance {
 };
 
 // Fills Caps from the queries of one physical device: optional features as if all offered were on.
+// `max_api_version` is what the instance's owner speaks; 0: anything.
 [[nodiscard]] Caps query_caps(const InstanceTable& table, PFN_vkGetInstanceProcAddr get,
-                              VkInstance instance, VkPhysicalDevice device);
+                              VkInstance instance, VkPhysicalDevice device,
+                              uint32_t max_api_version = 0);
 
 }  // namespace hadal::vk

@@ -34,9 +34,10 @@ struct Buffer::Impl {
   uint64_t bytes = 0;
   VkDeviceMemory imported = VK_NULL_HANDLE;  // instead of an allocation
   ~Impl() {
-    if (!allocation) {  // imported, or a half-made import
-      device->table.DestroyBuffer(device->device, handle, nullptr);
-      device->table.FreeMemory(device->device, imported, nullptr);
+    if (!device) return;  // borrowed
+    if (!allocation) {    // imported, or a half-made import
+      device->table.DestroyBuffer(device->device, handle, device->callbacks());
+      device->table.FreeMemory(device->device, imported, device->callbacks());
       return;
     }
     vmaDestroyBuffer(device->allocator, handle, allocation);
@@ -57,9 +58,20 @@ Buffer& Buffer::operator=(Buffer&& other) noexcept {
 }
 Buffer::~Buffer() = default;
 
+Buffer Buffer::borrow(VkBuffer_T* handle, DeviceAddress address, uint64_t bytes) {
+  Buffer buffer;
+  buffer.impl_ = std::make_unique<Impl>();
+  buffer.impl_->handle = handle;
+  buffer.address_ = address, buffer.bytes_ = bytes;
+  return buffer;
+}
+
 Result<Buffer> Device::allocate(uint64_t bytes, MemoryKind kind) {
   if (bytes == 0)
     return Status(Errc::kInvalidArgument, "allocate: bytes must be at least 1, got 0");
+  if (!impl_->allocator) {
+    return Status(Errc::kUnsupported, "allocate: the device was borrowed without a queue");
+  }
   VkBufferCreateInfo info{};
   info.sType = VK_STRUCTURE_TYPE_BUFFER_CREATE_INFO;
   // Lavapipe leaves a loop after one more turn with every lane masked off, and its uniform loads
@@ -127,6 +139,9 @@ int first_memory_type(uint32_t bits) {
 }  // namespace
 
 Result<Buffer> Device::import_host(std::span<const std::byte> bytes) {
+  if (!impl_->allocator) {
+    return Status(Errc::kUnsupported, "import_host: the device was borrowed without a queue");
+  }
   const vk::DeviceTable& table = impl_->table;
   const auto properties_of = reinterpret_cast<PFN_vkGetMemoryHostPointerPropertiesEXT>(
       impl_->instance_table.GetDeviceProcAddr(impl_->device,
@@ -157,8 +172,9 @@ Result<Buffer> Device::import_host(std::span<const std::byte> bytes) {
   info.pNext = &external;
   info.size = size;
   info.usage = kBufferUsage;
-  HADAL_TRY(vk::to_status(table.CreateBuffer(impl_->device, &info, nullptr, &owner->handle),
-                          "import_host: vkCreateBuffer"));
+  HADAL_TRY(
+      vk::to_status(table.CreateBuffer(impl_->device, &info, impl_->callbacks(), &owner->handle),
+                    "import_host: vkCreateBuffer"));
   VkMemoryRequirements needs{};
   table.GetBufferMemoryRequirements(impl_->device, owner->handle, &needs);
   const int type = first_memory_type(needs.memoryTypeBits & host.memoryTypeBits);
@@ -176,7 +192,8 @@ Result<Buffer> Device::import_host(std::span<const std::byte> bytes) {
   allocate.allocationSize = size;
   allocate.memoryTypeIndex = uint32_t(type < 0 ? 0 : type);
   if (type < 0 || needs.size > size ||
-      table.AllocateMemory(impl_->device, &allocate, nullptr, &owner->imported) != VK_SUCCESS) {
+      table.AllocateMemory(impl_->device, &allocate, impl_->callbacks(), &owner->imported) !=
+          VK_SUCCESS) {
     return Status(Errc::kUnsupported, "import_host: the driver does not take this memory");
   }
   HADAL_TRY(vk::to_status(table.BindBufferMemory(impl_->device, owner->handle, owner->imported, 0),
@@ -207,6 +224,7 @@ Status create_allocator(DeviceImpl& impl) {
   info.device = impl.device;
   info.instance = impl.instance_handle;
   info.pVulkanFunctions = &functions;
+  info.pAllocationCallbacks = impl.callbacks();
   info.vulkanApiVersion = VK_API_VERSION_1_2;
   return to_status(vmaCreateAllocator(&info, &impl.allocator), "device: vmaCreateAllocator");
 }

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "feature_table.h"
+
 namespace hadal::vk {
 namespace {
 
@@ -22,55 +24,6 @@ bool enables(const VkDeviceCreateInfo& info, std::string_view name) {
   return std::any_of(info.ppEnabledExtensionNames,
                      info.ppEnabledExtensionNames + info.enabledExtensionCount,
                      [&](const char* enabled) { return name == enabled; });
-}
-
-template <class Struct>
-const Struct* as(const VkBaseInStructure* s) {
-  return reinterpret_cast<const Struct*>(s);
-}
-
-// One struct of a host's chain.
-void read_struct(const VkBaseInStructure* s, OptionalFeatures& on) {
-  switch (uint32_t(s->sType)) {
-    case VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_FEATURES: {
-      const auto* f = as<VkPhysicalDeviceVulkan12Features>(s);
-      on.shader_float16 = f->shaderFloat16;
-      on.vulkan_memory_model = f->vulkanMemoryModel && f->vulkanMemoryModelDeviceScope;
-      break;
-    }
-    case VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_FLOAT16_INT8_FEATURES:
-      on.shader_float16 = as<VkPhysicalDeviceShaderFloat16Int8Features>(s)->shaderFloat16;
-      break;
-    case VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_MEMORY_MODEL_FEATURES: {
-      const auto* f = as<VkPhysicalDeviceVulkanMemoryModelFeatures>(s);
-      on.vulkan_memory_model = f->vulkanMemoryModel && f->vulkanMemoryModelDeviceScope;
-      break;
-    }
-    case VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_3_FEATURES: {
-      const auto* f = as<VkPhysicalDeviceVulkan13Features>(s);
-      on.subgroup_size_control = f->subgroupSizeControl && f->computeFullSubgroups;
-      break;
-    }
-    case VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_FEATURES: {
-      const auto* f = as<VkPhysicalDeviceSubgroupSizeControlFeatures>(s);
-      on.subgroup_size_control = f->subgroupSizeControl && f->computeFullSubgroups;
-      break;
-    }
-#ifdef VK_KHR_cooperative_matrix
-    case VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_COOPERATIVE_MATRIX_FEATURES_KHR:
-      on.cooperative_matrix =
-          as<VkPhysicalDeviceCooperativeMatrixFeaturesKHR>(s)->cooperativeMatrix;
-      break;
-#endif
-#ifdef VK_EXT_shader_float8
-    case VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_FLOAT8_FEATURES_EXT: {
-      const auto* f = as<VkPhysicalDeviceShaderFloat8FeaturesEXT>(s);
-      on.float8 = f->shaderFloat8, on.float8_cooperative_matrix = f->shaderFloat8CooperativeMatrix;
-      break;
-    }
-#endif
-    default: break;
-  }
 }
 
 }  // namespace
@@ -127,8 +80,11 @@ OptionalFeatures query_optional_features(const InstanceTable& table, VkPhysicalD
 OptionalFeatures enabled_features(const VkDeviceCreateInfo* info, uint32_t api_version) {
   OptionalFeatures on;
   if (!info) return on;
-  for (auto* s = static_cast<const VkBaseInStructure*>(info->pNext); s; s = s->pNext) {
-    read_struct(s, on);
+  for (const FeatureBit& bit : feature_table()) {
+    if (bit.optional) on.*bit.optional = true;
+  }
+  for (const FeatureBit& bit : feature_table()) {
+    if (bit.optional && !is_on(*info, bit)) on.*bit.optional = false;
   }
   const bool has_13 = api_version >= VK_API_VERSION_1_3;
   on.subgroup_size_control &= has_13 || enables(*info, kSubgroupSizeControl);

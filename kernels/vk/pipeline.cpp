@@ -30,8 +30,9 @@ Result<VkPipelineLayout> create_layout(DeviceImpl& impl, uint32_t push_bytes) {
   info.pushConstantRangeCount = 1;
   info.pPushConstantRanges = &range;
   VkPipelineLayout layout = VK_NULL_HANDLE;
-  HADAL_TRY(to_status(impl.table.CreatePipelineLayout(impl.device, &info, nullptr, &layout),
-                      "pipeline: vkCreatePipelineLayout"));
+  HADAL_TRY(
+      to_status(impl.table.CreatePipelineLayout(impl.device, &info, impl.callbacks(), &layout),
+                "pipeline: vkCreatePipelineLayout"));
   return layout;
 }
 
@@ -42,8 +43,9 @@ Result<VkPipeline> create_pipeline(DeviceImpl& impl, const PipelineKey& key,
   module_info.codeSize = words.size_bytes();
   module_info.pCode = words.data();
   VkShaderModule module = VK_NULL_HANDLE;
-  HADAL_TRY(to_status(impl.table.CreateShaderModule(impl.device, &module_info, nullptr, &module),
-                      "pipeline: vkCreateShaderModule"));
+  HADAL_TRY(
+      to_status(impl.table.CreateShaderModule(impl.device, &module_info, impl.callbacks(), &module),
+                "pipeline: vkCreateShaderModule"));
 
   std::vector<VkSpecializationMapEntry> entries;
   std::vector<uint32_t> values;
@@ -70,8 +72,8 @@ Result<VkPipeline> create_pipeline(DeviceImpl& impl, const PipelineKey& key,
   info.layout = layout;
   VkPipeline pipeline = VK_NULL_HANDLE;
   const VkResult result = impl.table.CreateComputePipelines(impl.device, impl.pipeline_cache, 1,
-                                                            &info, nullptr, &pipeline);
-  impl.table.DestroyShaderModule(impl.device, module, nullptr);
+                                                            &info, impl.callbacks(), &pipeline);
+  impl.table.DestroyShaderModule(impl.device, module, impl.callbacks());
   HADAL_TRY(to_status(result, fmt::format("pipeline: creating '{}'", key.module)));
   return pipeline;
 }
@@ -83,8 +85,8 @@ bool has_module(std::string_view name) {
 }
 
 Pipeline::~Pipeline() {
-  device_.table.DestroyPipeline(device_.device, handle_, nullptr);
-  device_.table.DestroyPipelineLayout(device_.device, layout_, nullptr);
+  device_.table.DestroyPipeline(device_.device, handle_, device_.callbacks());
+  device_.table.DestroyPipelineLayout(device_.device, layout_, device_.callbacks());
 }
 
 Result<const Pipeline*> Pipeline::get(Device& device, std::string_view module, uint32_t workgroup_x,
@@ -106,7 +108,7 @@ Result<const Pipeline*> Pipeline::get(Device& device, std::string_view module, u
   HADAL_ASSIGN(const VkPipelineLayout layout, create_layout(impl, push_bytes));
   Result<VkPipeline> handle = create_pipeline(impl, key, embedded.words, layout);
   if (!handle.ok()) {
-    impl.table.DestroyPipelineLayout(impl.device, layout, nullptr);
+    impl.table.DestroyPipelineLayout(impl.device, layout, impl.callbacks());
     return handle.status();
   }
   auto pipeline = std::make_unique<Pipeline>(impl, layout, *handle);

@@ -27,6 +27,25 @@ bool overlap(const DeviceRange& a, const DeviceRange& b) {
          b.address < a.address + a.bytes;
 }
 
+// RecorderOptions::operands. An end that wraps around lies outside.
+Status check_operands(std::span<const NamedRange> operands, std::span<const DeviceRange> declared,
+                      std::string_view label) {
+  for (const DeviceRange& r : declared) {
+    const NamedRange* around = nullptr;
+    bool inside = false;
+    for (const NamedRange& o : operands) {
+      if (r.bytes == 0 || r.address - o.range.address >= o.range.bytes) continue;
+      around = &o;
+      inside = inside || r.bytes <= o.range.bytes - (r.address - o.range.address);
+    }
+    if (!around || inside) continue;
+    return {Errc::kInvalidArgument,
+            fmt::format("{}: {} must hold {} bytes, got {}", label, around->name,
+                        r.bytes + (r.address - around->range.address), around->range.bytes)};
+  }
+  return {};
+}
+
 // One recorded command, kept until the next barrier when the order is to be reversed. It owns what
 // it holds and allocates nothing: a decode step records a hundred.
 struct Command {
@@ -67,8 +86,8 @@ struct Recorder::Impl {
 
 Recorder::Impl::~Impl() {
   if (!device) return;
-  if (queries) device->table.DestroyQueryPool(device->device, queries, nullptr);
-  if (pool) device->table.DestroyCommandPool(device->device, pool, nullptr);
+  if (queries) device->table.DestroyQueryPool(device->device, queries, device->callbacks());
+  if (pool) device->table.DestroyCommandPool(device->device, pool, device->callbacks());
 }
 
 Status Recorder::Impl::begin() {
@@ -168,7 +187,7 @@ Result<Recorder> Recorder::create(Device& device, const RecorderOptions& options
   VkCommandPoolCreateInfo pool{};
   pool.sType = VK_STRUCTURE_TYPE_COMMAND_POOL_CREATE_INFO;
   pool.queueFamilyIndex = d.queue_family;
-  HADAL_TRY(vk::to_status(d.table.CreateCommandPool(d.device, &pool, nullptr, &impl->pool),
+  HADAL_TRY(vk::to_status(d.table.CreateCommandPool(d.device, &pool, d.callbacks(), &impl->pool),
                           "recorder: vkCreateCommandPool"));
   VkCommandBufferAllocateInfo allocate{};
   allocate.sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_ALLOCATE_INFO;
@@ -183,8 +202,9 @@ Result<Recorder> Recorder::create(Device& device, const RecorderOptions& options
     query.sType = VK_STRUCTURE_TYPE_QUERY_POOL_CREATE_INFO;
     query.queryType = VK_QUERY_TYPE_TIMESTAMP;
     query.queryCount = 2 * kMaxTimedDispatches;
-    HADAL_TRY(vk::to_status(d.table.CreateQueryPool(d.device, &query, nullptr, &impl->queries),
-                            "recorder: vkCreateQueryPool"));
+    HADAL_TRY(
+        vk::to_status(d.table.CreateQueryPool(d.device, &query, d.callbacks(), &impl->queries),
+                      "recorder: vkCreateQueryPool"));
   }
   HADAL_TRY(impl->begin());
   return Recorder(std::move(impl));
@@ -252,6 +272,11 @@ Status Recorder::dispatch(const Dispatch& d) {
     return {Errc::kInvalidArgument,
             fmt::format("{}: workgroups in dimension {} must be at most {}, got {}", d.label, i,
                         limit[i], d.groups[i])};
+  }
+  HADAL_TRY(check_operands(impl_->options.operands, d.reads, d.label));
+  HADAL_TRY(check_operands(impl_->options.operands, d.writes, d.label));
+  if (indirect) {
+    HADAL_TRY(check_operands(impl_->options.operands, {&d.indirect, 1}, d.label));
   }
   if (impl_->options.check_hazards) {
     std::vector<DeviceRange> reads(d.reads.begin(), d.reads.end());

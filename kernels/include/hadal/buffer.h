@@ -40,6 +40,10 @@ class Buffer {
   Buffer& operator=(Buffer&&) noexcept;
   ~Buffer();
 
+  // A host's buffer of which the first `bytes` may be used, with its device address: for indirect
+  // arguments. The host keeps it alive.
+  [[nodiscard]] static Buffer borrow(VkBuffer_T* handle, DeviceAddress address, uint64_t bytes);
+
   [[nodiscard]] DeviceAddress address() const noexcept { return address_; }
   [[nodiscard]] uint64_t bytes() const noexcept { return bytes_; }
   [[nodiscard]] explicit operator bool() const noexcept { return address_ != 0; }

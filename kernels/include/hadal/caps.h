@@ -74,6 +74,9 @@ struct Caps {
   // Values that are uniform in a subgroup live in scalar registers and are loaded once: a CPU
   // driver then runs best on shaders that keep all but one operand uniform (see vk/quirks.h).
   bool scalar_uniforms = false;
+  // The tables that paths of CPU drivers decode e4m3 by lie, or may be put, in device memory; not
+  // on a borrowed device without a queue whose host gave none (BorrowedDevice::constants).
+  bool device_constants = true;
 };
 
 // The smallest device that hadal supports (Vulkan 1.2 minimum limits plus the required features,

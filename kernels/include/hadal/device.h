@@ -36,19 +36,37 @@ struct DeviceOptions {
   std::filesystem::path cache_dir;  // pipeline cache between runs; empty = none
 };
 
+// Tables that the fastest paths of CPU drivers read. A Device with a queue makes its own.
+inline constexpr uint64_t kDeviceConstantsBytes = 2048;
+inline constexpr uint64_t kDeviceConstantsAlignment = 16;
+void write_device_constants(std::span<std::byte, kDeviceConstantsBytes> bytes);
+
 // Handles of a host that owns its Vulkan objects. The host must have enabled the required features
-// (Caps) and keeps everything alive longer than the Device. Optional features are used where
-// create_info enables them: Vulkan cannot be asked which are on. A host that enables
-// vulkanMemoryModel must enable vulkanMemoryModelDeviceScope, too.
+// (requirements.h) and keeps everything alive longer than the Device. Optional features are used
+// where create_info enables them: Vulkan cannot be asked which are on. A host that enables
+// vulkanMemoryModel must enable vulkanMemoryModelDeviceScope, too. Work that uses the Device's
+// pipelines or buffers has completed before the Device goes: its destructor does not wait.
 struct BorrowedDevice {
   PFN_vkGetInstanceProcAddr get_instance_proc_addr = nullptr;
   VkInstance instance = VK_NULL_HANDLE;
   VkPhysicalDevice physical_device = VK_NULL_HANDLE;
   VkDevice device = VK_NULL_HANDLE;
   uint32_t queue_family = 0;
-  VkQueue queue = VK_NULL_HANDLE;  // used by run() and upload/download only
-  // What vkCreateDevice was given, read by borrow() only; null: no optional feature is used.
+  // Used by run(), upload() and download() only, with the host's submissions kept away meanwhile.
+  // Null: a Device that records and nothing else; it allocates no device memory, and allocate(),
+  // run() and what needs them are kUnsupported.
+  VkQueue queue = VK_NULL_HANDLE;
+  // What vkCreateDevice was given, read by borrow() only; null: no optional feature is used, and
+  // the required ones are taken to be on.
   const VkDeviceCreateInfo* create_info = nullptr;
+  // Copied; passed to every call that creates or destroys a Vulkan object. Null: the driver's.
+  const VkAllocationCallbacks* allocation_callbacks = nullptr;
+  // Where pipelines are compiled to; must allow use by several threads. Null: a private one.
+  VkPipelineCache pipeline_cache = VK_NULL_HANDLE;
+  // kDeviceConstantsBytes of device memory that hold write_device_constants(); constant as long as
+  // the Device lives, a multiple of kDeviceConstantsAlignment. 0: without a queue, the paths of CPU
+  // drivers that decode e4m3 by table are not taken (Caps::device_constants).
+  DeviceAddress constants = 0;
 };
 
 // Capabilities of every device that the loader shows, in the loader's order, usable or not.

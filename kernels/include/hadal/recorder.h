@@ -26,10 +26,19 @@ namespace vk {
 class Pipeline;
 }
 
+// An operand as a host names it, of `range.bytes` bytes.
+struct NamedRange {
+  std::string_view name;
+  DeviceRange range;
+};
+
 struct RecorderOptions {
   bool check_hazards = false;
   bool reverse_between_barriers = false;
   bool timestamps = false;  // one pair per dispatch; read with Recorder::timings() after run()
+  // A range that a dispatch declares and that begins in one of these must end in one of them, or
+  // the dispatch is kInvalidArgument and names the operand. Kept by reference.
+  std::span<const NamedRange> operands;
 };
 
 // Duration of one dispatch on the device.
