@@ -13,3 +13,13 @@ function(hadal_target_defaults target)
     target_link_options(${target} PUBLIC -fsanitize=address,undefined)
   endif()
 endfunction()
+
+# hadal_library(TARGET COMPONENT): what an installed C++ library of hadal has in common. STATIC or SHARED is
+# BUILD_SHARED_LIBS' choice. Shared ones export all of namespace hadal and promise no ABI: their SOVERSION is the
+# whole version. The C library is the one that promises (capi/).
+function(hadal_library target component)
+  set_target_properties(${target} PROPERTIES
+      EXPORT_NAME ${component} VERSION ${PROJECT_VERSION} SOVERSION ${PROJECT_VERSION})
+  set_property(GLOBAL APPEND PROPERTY HADAL_COMPONENTS ${component})
+  set_property(GLOBAL PROPERTY HADAL_TARGET_${component} ${target})
+endfunction()
