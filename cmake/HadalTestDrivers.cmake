@@ -20,6 +20,24 @@ function(hadal_add_driver_tests program)
   set_tests_properties(${program}/system PROPERTIES LABELS vulkan TIMEOUT 900)
 endfunction()
 
+# hadal_add_two_drivers_test(NAME PROGRAM ARGUMENTS...): one process with the sysroot's driver and the system's own.
+# Only where there is a sysroot and the system has lavapipe, too.
+function(hadal_add_two_drivers_test name program)
+  file(GLOB system_icds /usr/share/vulkan/icd.d/lvp_icd*.json)
+  if(NOT HADAL_SYSROOT OR NOT system_icds)
+    return()
+  endif()
+  list(GET system_icds 0 system_icd)
+  set(lib "${HADAL_SYSROOT}/usr/lib/x86_64-linux-gnu")
+  add_test(NAME ${name} COMMAND "${lib}/ld-linux-x86-64.so.2"
+           --library-path "${lib}:/usr/lib/x86_64-linux-gnu:/lib/x86_64-linux-gnu"
+           $<TARGET_FILE:${program}> ${ARGN})
+  set(icds "${HADAL_SYSROOT}/lvp_icd.json:${system_icd}")
+  set_tests_properties(${name} PROPERTIES LABELS vulkan TIMEOUT 300
+      FAIL_REGULAR_EXPRESSION "one Vulkan device only"
+      ENVIRONMENT "VK_DRIVER_FILES=${icds};VK_ICD_FILENAMES=${icds};VK_LAYER_PATH=${HADAL_SYSROOT}/usr/share/vulkan/explicit_layer.d;LP_NUM_THREADS=0")
+endfunction()
+
 # hadal_add_program_tests(PROGRAM): the same for a test that starts the built programs: the children go through
 # the sysroot's loader (HADAL_TEST_LAUNCHER), the test itself does not need to. Suites in ...Slow are labelled.
 function(hadal_add_program_tests program)

@@ -16,7 +16,8 @@ namespace hadal::test {
 class CapiTest : public ::testing::Test {
  protected:
   static void SetUpTestSuite() {
-    alive_ = host_instance_create(&instance_) && host_physical_devices(&instance_, devices_) > 0;
+    alive_ = host_instance_create(&instance_) &&
+             (device_count_ = host_physical_devices(&instance_, devices_)) > 0;
     if (alive_) host_device_create(&instance_, devices_[0], &device_);
   }
   static void TearDownTestSuite() {
@@ -37,13 +38,14 @@ class CapiTest : public ::testing::Test {
     if (!alive_) return;
     for (hadal_plan* plan : plans_) hadal_plan_destroy(plan);
     EXPECT_EQ(hadal_context_destroy(context_, &error_), HADAL_OK) << error_.message;
-    for (host_buffer& b : buffers_) host_buffer_destroy(&device_, &b);
+    destroy_buffers();
     EXPECT_EQ(instance_.messages, 0);
   }
 
   // Freed after the test.
   host_buffer* buffer(uint64_t bytes, int fill = 0xff) {
-    return &buffers_.emplace_back(host_buffer_create(&device_, bytes, fill));
+    buffer_owners_.push_back(current_);
+    return &buffers_.emplace_back(host_buffer_create(current_, bytes, fill));
   }
   template <class T>
   host_buffer* buffer_of(const std::vector<T>& values) {
@@ -75,6 +77,12 @@ class CapiTest : public ::testing::Test {
     if (made) plans_.push_back(made);
     return made;
   }
+  void destroy_buffers() {
+    for (size_t i = 0; i < buffers_.size(); ++i) {
+      host_buffer_destroy(buffer_owners_[i], &buffers_[i]);
+    }
+    buffers_.clear(), buffer_owners_.clear();
+  }
   void destroy_plans() {
     for (hadal_plan* made : plans_) hadal_plan_destroy(made);
     plans_.clear();
@@ -83,12 +91,15 @@ class CapiTest : public ::testing::Test {
   static inline host_instance instance_{};
   static inline host_device device_{};
   static inline VkPhysicalDevice devices_[8]{};
+  static inline uint32_t device_count_ = 0;
   static inline bool alive_ = false;
+  host_device* current_ = &device_;  // that buffers are made on
   hadal_context* context_ = nullptr;
   hadal_error error_ = HADAL_ERROR_INIT;
   hadal_status status_ = HADAL_OK;
   host_buffer* constants_ = nullptr;
   std::deque<host_buffer> buffers_;
+  std::vector<host_device*> buffer_owners_;
   std::vector<hadal_plan*> plans_;
 };
 
