@@ -1,11 +1,17 @@
 # Every library that hadal uses, found once. setup.sh installs them on Debian and Ubuntu.
 find_package(fmt REQUIRED)
-find_package(Eigen3 REQUIRED NO_MODULE)
-find_package(nlohmann_json REQUIRED)
-find_package(CLI11 REQUIRED)
-find_package(PkgConfig REQUIRED)
-pkg_check_modules(PCRE2 REQUIRED IMPORTED_TARGET libpcre2-8)
 find_package(Threads REQUIRED)
+if(HADAL_BUILD_REFERENCE OR HADAL_BUILD_RUNTIME)
+  find_package(Eigen3 REQUIRED NO_MODULE)
+endif()
+if(HADAL_BUILD_RUNTIME)
+  find_package(nlohmann_json REQUIRED)
+  find_package(PkgConfig REQUIRED)
+  pkg_check_modules(PCRE2 REQUIRED IMPORTED_TARGET libpcre2-8)
+endif()
+if(HADAL_BUILD_EXAMPLES OR HADAL_BUILD_BENCH)
+  find_package(CLI11 REQUIRED)
+endif()
 
 # Vulkan: headers only, the loader is opened at run time. The sysroot's are newer where there is one.
 find_path(HADAL_VULKAN_INCLUDE vulkan/vulkan_core.h

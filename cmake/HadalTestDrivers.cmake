@@ -38,6 +38,22 @@ function(hadal_add_two_drivers_test name program)
       ENVIRONMENT "VK_DRIVER_FILES=${icds};VK_ICD_FILENAMES=${icds};VK_LAYER_PATH=${HADAL_SYSROOT}/usr/share/vulkan/explicit_layer.d;LP_NUM_THREADS=0")
 endfunction()
 
+# hadal_add_host_test(NAME PROGRAM FIXTURE): a host of tests/consumer on the sysroot's driver and the system's own.
+function(hadal_add_host_test name program fixture)
+  set(leaks "${PROJECT_SOURCE_DIR}/tests/consumer/leaks.txt")
+  set(tests consumer/${name}/system)
+  add_test(NAME consumer/${name}/system COMMAND "${program}")
+  # The system's validation layer leaks, and is gone before its frames could be named.
+  set_tests_properties(consumer/${name}/system PROPERTIES ENVIRONMENT "ASAN_OPTIONS=detect_leaks=0;LP_NUM_THREADS=0")
+  if(HADAL_SYSROOT)
+    list(APPEND tests consumer/${name}/lavapipe)
+    add_test(NAME consumer/${name}/lavapipe COMMAND "${HADAL_SYSROOT}/run" "${program}")
+    set_tests_properties(consumer/${name}/lavapipe PROPERTIES
+        ENVIRONMENT "LSAN_OPTIONS=suppressions=${leaks};LP_NUM_THREADS=0")
+  endif()
+  set_tests_properties(${tests} PROPERTIES LABELS vulkan FIXTURES_REQUIRED ${fixture} TIMEOUT 300 SKIP_RETURN_CODE 77)
+endfunction()
+
 # hadal_add_program_tests(PROGRAM): the same for a test that starts the built programs: the children go through
 # the sysroot's loader (HADAL_TEST_LAUNCHER), the test itself does not need to. Suites in ...Slow are labelled.
 function(hadal_add_program_tests program)

@@ -1,0 +1,34 @@
+# cmake -DHADAL_BUILD=... -DWORK=... -DGLSLC=... -DVULKAN_INCLUDE=... -DGENERATOR=... -P: installs what a host of the
+# kernels wants into WORK/prefix, from nothing, and builds the hosts against it in WORK/build.
+function(run)
+  execute_process(COMMAND ${ARGN} RESULT_VARIABLE failed OUTPUT_VARIABLE output ERROR_VARIABLE output)
+  if(failed)
+    message(FATAL_ERROR "${ARGN}\n${output}")
+  endif()
+endfunction()
+
+file(REMOVE_RECURSE "${WORK}/prefix")
+foreach(component IN ITEMS c c_development kernels)
+  run("${CMAKE_COMMAND}" --install "${HADAL_BUILD}" --prefix "${WORK}/prefix" --component ${component})
+endforeach()
+file(GLOB_RECURSE strangers "${WORK}/prefix/*model*" "${WORK}/prefix/*runtime*" "${WORK}/prefix/*tokenizer*")
+if(strangers)
+  message(FATAL_ERROR "a host of the kernels gets ${strangers}")
+endif()
+
+run("${CMAKE_COMMAND}" -G "${GENERATOR}" -S "${CMAKE_CURRENT_LIST_DIR}" -B "${WORK}/build"
+    "-DCMAKE_PREFIX_PATH=${WORK}/prefix" "-DCONSUMER_GLSLC=${GLSLC}" "-Dhadal_VULKAN_INCLUDE=${VULKAN_INCLUDE}"
+    "-DCMAKE_C_COMPILER_LAUNCHER=${LAUNCHER}" "-DCMAKE_CXX_COMPILER_LAUNCHER=${LAUNCHER}")
+run("${CMAKE_COMMAND}" --build "${WORK}/build")
+
+# pkg-config finds the same library: a C compiler, and nothing of CMake.
+find_program(pkg_config pkg-config)
+find_program(cc cc)
+if(pkg_config AND cc)
+  set(ENV{PKG_CONFIG_PATH} "${WORK}/prefix/lib/pkgconfig:${WORK}/prefix/${LIBDIR}/pkgconfig")
+  execute_process(COMMAND "${pkg_config}" --cflags --libs hadal OUTPUT_VARIABLE flags COMMAND_ERROR_IS_FATAL ANY
+                  OUTPUT_STRIP_TRAILING_WHITESPACE)
+  separate_arguments(flags)
+  run("${cc}" -std=c99 -D_POSIX_C_SOURCE=200809L "-I${VULKAN_INCLUDE}" "${CMAKE_CURRENT_LIST_DIR}/host_c.c"
+      -o "${WORK}/host_c_pkg_config" ${flags} -lm -ldl)
+endif()
