@@ -20,20 +20,31 @@ function(hadal_add_driver_tests program)
   set_tests_properties(${program}/system PROPERTIES LABELS vulkan TIMEOUT 900)
 endfunction()
 
-# hadal_add_two_drivers_test(NAME PROGRAM ARGUMENTS...): one process with the sysroot's driver and the system's own.
-# Only where there is a sysroot and the system has lavapipe, too.
-function(hadal_add_two_drivers_test name program)
+# hadal_add_capi_tests(PROGRAM): as hadal_add_driver_tests at one width; on the old driver without what compiles long
+# there. capi_two_drivers is one process with the sysroot's driver and the system's own, where there are both.
+function(hadal_add_capi_tests program)
+  if(NOT HADAL_SYSROOT)
+    add_test(NAME ${program}/system COMMAND ${program})
+    set_tests_properties(${program}/system PROPERTIES LABELS vulkan TIMEOUT 900)
+    return()
+  endif()
+  add_test(NAME ${program}/lavapipe-512 COMMAND "${HADAL_SYSROOT}/run" $<TARGET_FILE:${program}>)
+  set_tests_properties(${program}/lavapipe-512 PROPERTIES LABELS vulkan TIMEOUT 1800
+      ENVIRONMENT "LP_NATIVE_VECTOR_WIDTH=512;LP_NUM_THREADS=0")
+  add_test(NAME ${program}/system COMMAND ${program} --gtest_filter=-CapiFuzz*:CapiKernelsGpu.Mla*:CapiKernelsGpu.Tiles*)
+  set_tests_properties(${program}/system PROPERTIES LABELS vulkan TIMEOUT 900)
+
   file(GLOB system_icds /usr/share/vulkan/icd.d/lvp_icd*.json)
-  if(NOT HADAL_SYSROOT OR NOT system_icds)
+  if(NOT system_icds)
     return()
   endif()
   list(GET system_icds 0 system_icd)
   set(lib "${HADAL_SYSROOT}/usr/lib/x86_64-linux-gnu")
-  add_test(NAME ${name} COMMAND "${lib}/ld-linux-x86-64.so.2"
-           --library-path "${lib}:/usr/lib/x86_64-linux-gnu:/lib/x86_64-linux-gnu"
-           $<TARGET_FILE:${program}> ${ARGN})
   set(icds "${HADAL_SYSROOT}/lvp_icd.json:${system_icd}")
-  set_tests_properties(${name} PROPERTIES LABELS vulkan TIMEOUT 300
+  add_test(NAME capi_two_drivers COMMAND "${lib}/ld-linux-x86-64.so.2"
+           --library-path "${lib}:/usr/lib/x86_64-linux-gnu:/lib/x86_64-linux-gnu"
+           $<TARGET_FILE:${program}> --gtest_filter=CapiGpu.TwoDrivers*)
+  set_tests_properties(capi_two_drivers PROPERTIES LABELS vulkan TIMEOUT 300
       FAIL_REGULAR_EXPRESSION "one Vulkan device only"
       ENVIRONMENT "VK_DRIVER_FILES=${icds};VK_ICD_FILENAMES=${icds};VK_LAYER_PATH=${HADAL_SYSROOT}/usr/share/vulkan/explicit_layer.d;LP_NUM_THREADS=0")
 endfunction()

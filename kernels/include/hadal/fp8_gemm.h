@@ -96,7 +96,8 @@ struct Fp8GemmConfig {
 class Fp8Gemm {
  public:
   // Creates the pipeline, or finds it: a device keeps every pipeline once made. Thread-safe.
-  // The scalar path's first one also allocates 1 KiB of device memory, which the device keeps.
+  // The scalar path's first one also allocates 2 KiB of device memory, which the device keeps
+  // (a borrowed device: BorrowedDevice::constants).
   [[nodiscard]] static Result<Fp8Gemm> create(Device& device, const Fp8GemmConfig& config);
   // Records one dispatch. Errors: those of check; kInvalidArgument for a misaligned address or a
   // shape whose d_type is not the configuration's; kHazard from the recorder.

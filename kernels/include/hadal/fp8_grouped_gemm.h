@@ -117,7 +117,8 @@ struct Fp8GroupedGemmConfig {
 class Fp8GroupedGemm {
  public:
   // Creates the pipeline, or finds it: a device keeps every pipeline once made. Thread-safe.
-  // The scalar path's first one also allocates 1 KiB of device memory, which the device keeps.
+  // The scalar path's first one also allocates 2 KiB of device memory, which the device keeps
+  // (a borrowed device: BorrowedDevice::constants).
   [[nodiscard]] static Result<Fp8GroupedGemm> create(Device& device,
                                                      const Fp8GroupedGemmConfig& config);
   // Records one indirect dispatch. Errors: those of check; kInvalidArgument for a misaligned or
