@@ -43,6 +43,7 @@ Engine::Engine(model::Model& model, const KvCache& cache, PagePool& pages, Engin
       decode_(std::move(decode)),
       sampler_(std::move(sampler)),
       drafter_(std::move(drafter)),
+      row_status_(options.max_rows),
       scheduler_(pages, scheduler_options(options, model.options().max_context)) {}
 
 Result<Engine> Engine::create(Device& device, model::Model& model, const KvCache& cache,
@@ -79,8 +80,12 @@ Result<Engine> Engine::create(Device& device, model::Model& model, const KvCache
 }
 
 Result<RequestId> Engine::add(const EngineRequest& request) {
-  HADAL_TRY(check_sampling(request.sampling));
   const uint32_t context = model_->options().max_context, vocab = model_->config().vocab_size;
+  HADAL_TRY(check_sampling(request.sampling, vocab));
+  if (request.logprobs && *request.logprobs > kMaxTopLogprobs) {
+    return error(
+        fmt::format("logprobs must be at most {}, got {}", kMaxTopLogprobs, *request.logprobs));
+  }
   if (request.prompt.size() >= context) {
     return error(fmt::format("the prompt must be shorter than the context of {} tokens, got {}",
                              context, request.prompt.size()));
@@ -93,7 +98,8 @@ Result<RequestId> Engine::add(const EngineRequest& request) {
   const uint32_t prompt = uint32_t(request.prompt.size());
   const uint32_t tokens = std::min(request.max_new_tokens, context - prompt);
   HADAL_ASSIGN(const RequestId id, scheduler_.add({request.prompt, tokens, request.priority}));
-  requests_[id] = {request.sampling, request.stop_ids, prompt + tokens, {}};
+  RequestSampling sampling(request.sampling, request.logprobs, request.mask, request.prompt, vocab);
+  requests_.emplace(id, Request{std::move(sampling), request.stop_ids, prompt + tokens, {}});
   return id;
 }
 
@@ -157,13 +163,16 @@ Status Engine::run_decode(const StepPlan& plan, std::vector<EngineToken>& tokens
   for (const PlannedWork& work : plan.decode) {
     const auto ids = scheduler_.tokens(work.request);
     SequencePages* pages = &scheduler_.pages(work.request);
-    const Request& request = requests_.at(work.request);
+    Request& request = requests_.at(work.request);
+    const auto drafts =
+        request.draft ? std::span<const uint32_t>(&*request.draft, 1) : std::span<const uint32_t>();
     for (uint32_t i = 0; i < work.tokens + work.drafts; ++i) {
-      const uint32_t position = work.begin + i;
-      sampler_.set_row(uint32_t(rows.size()), request.sampling, position + 1);
+      const uint32_t position = work.begin + i, row = uint32_t(rows.size());
+      row_status_[row] = request.sampling.set_row(sampler_, row, ids, drafts, position);
       rows.push_back({pages, position < ids.size() ? ids[position] : *request.draft, position});
     }
   }
+  HADAL_TRY(sampler_.prepare(uint32_t(rows.size())).status());
   const Stopwatch watch;
   const auto draw = [&](Recorder& recorder, const model::DecodeBatch& batch) -> Status {
     HADAL_TRY(record_draw(recorder, 0, batch.tokens));
@@ -185,12 +194,12 @@ Status Engine::run_decode(const StepPlan& plan, std::vector<EngineToken>& tokens
 void Engine::take_tokens(const PlannedWork& work, uint32_t row, bool drafted,
                          std::vector<EngineToken>& tokens) {
   const std::optional<uint32_t> draft = requests_.at(work.request).draft;
-  if (!take_token(work.request, sampler_.id(row), tokens)) return;
+  if (!take_token(work.request, row, tokens)) return;
   stats_.verified_drafts += work.drafts;
   if (work.drafts && *draft == sampler_.id(row)) {
     ++stats_.accepted_drafts;
     scheduler_.accept_draft(work.request);
-    if (!take_token(work.request, sampler_.id(++row), tokens)) return;
+    if (!take_token(work.request, ++row, tokens)) return;
   }
   Request& request = requests_.at(work.request);
   request.draft.reset();
@@ -199,17 +208,20 @@ void Engine::take_tokens(const PlannedWork& work, uint32_t row, bool drafted,
 }
 
 Status Engine::run_prefill(const PlannedWork& work, std::vector<EngineToken>& tokens) {
-  const auto ids = scheduler_.tokens(work.request).subspan(work.begin, work.tokens);
+  const auto ids = scheduler_.tokens(work.request);
   if (work.last) {
-    sampler_.set_row(0, requests_.at(work.request).sampling, work.begin + work.tokens);
+    RequestSampling& sampling = requests_.at(work.request).sampling;
+    row_status_[0] = sampling.set_row(sampler_, 0, ids, {}, work.begin + work.tokens - 1);
+    HADAL_TRY(sampler_.prepare(1).status());
   }
-  HADAL_TRY(prefill_.run(scheduler_.pages(work.request), work.begin, ids,
+  HADAL_TRY(prefill_.run(scheduler_.pages(work.request), work.begin,
+                         ids.subspan(work.begin, work.tokens),
                          [&](Recorder& recorder, const PrefillChunk& chunk) -> Status {
                            if (!work.last || !chunk.last) return {};
                            return record_draw(recorder, chunk.tokens - 1, 1);
                          }));
   scheduler_.done(work);
-  if (work.last && !take_token(work.request, sampler_.id(0), tokens)) return {};
+  if (work.last && !take_token(work.request, 0, tokens)) return {};
   return options_.speculate ? prefill_drafts(work) : Status();
 }
 
@@ -228,9 +240,14 @@ Status Engine::prefill_drafts(const PlannedWork& work) {
   return {};
 }
 
-bool Engine::take_token(RequestId id, uint32_t drawn, std::vector<EngineToken>& tokens) {
+bool Engine::take_token(RequestId id, uint32_t row, std::vector<EngineToken>& tokens) {
+  if (!row_status_[row].ok()) {
+    cancel(id);
+    return false;
+  }
   const Request& request = requests_.at(id);
-  EngineToken token{id, drawn};
+  EngineToken token{id, sampler_.id(row), FinishReason::kNone,
+                    request.sampling.logprobs(sampler_, row)};
   scheduler_.append(id, token.id);
   if (std::find(request.stop_ids.begin(), request.stop_ids.end(), token.id) !=
       request.stop_ids.end()) {

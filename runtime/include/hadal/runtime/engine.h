@@ -5,7 +5,8 @@
 // within the scheduler's budget. A request's tokens do not depend on who shares its steps, on
 // chunks, on preemption or on taken-over prefixes: each row's bits depend on its sequence only,
 // prompt positions are always prefilled and generated ones always decoded
-// (hadal/runtime/scheduler.h), and a draw depends on the request's seed and the position.
+// (hadal/runtime/scheduler.h), and a draw depends on the request's seed, the position and the
+// tokens before it. The same holds for log-probabilities, to the bit.
 #pragma once
 
 #include <cstdint>
@@ -16,6 +17,7 @@
 #include "hadal/runtime/decode_pipeline.h"
 #include "hadal/runtime/draft_policy.h"
 #include "hadal/runtime/prefill_pipeline.h"
+#include "hadal/runtime/request_sampling.h"
 #include "hadal/runtime/sampler.h"
 #include "hadal/runtime/scheduler.h"
 
@@ -35,6 +37,10 @@ struct EngineRequest {
   std::vector<uint32_t> prompt;
   uint32_t max_new_tokens = 200;  // fewer when the context ends
   SamplingOptions sampling;
+  std::optional<uint32_t> logprobs;  // report log-probabilities: of the token, and of that many of
+                                     // the most probable ones, at most kMaxTopLogprobs
+  TokenMask mask;  // which tokens may follow; one that throws or allows none ends the request as
+                   // if it was cancelled
   std::vector<uint32_t> stop_ids;  // generation ends behind one of these (it is reported too)
   int32_t priority = 0;            // higher goes first
 };
@@ -50,6 +56,7 @@ struct EngineToken {
   RequestId request = 0;
   uint32_t id = 0;
   FinishReason finish = FinishReason::kNone;
+  std::optional<TokenLogprobs> logprobs;  // where the request asked
 };
 
 struct EngineStats {
@@ -71,8 +78,8 @@ class Engine {
                                              const EngineOptions& options);
 
   // Errors: kInvalidArgument naming what is out of range (empty prompt, an id outside the
-  // vocabulary, a prompt as long as the context, sampling); kOutOfDeviceMemory when the cache could
-  // never hold the request.
+  // vocabulary, a prompt as long as the context, sampling, logprobs); kOutOfDeviceMemory when the
+  // cache could never hold the request.
   [[nodiscard]] Result<RequestId> add(const EngineRequest& request);
   // Between steps, in whatever state the request is; unknown and ended ones are ignored.
   void cancel(RequestId request);
@@ -86,7 +93,7 @@ class Engine {
 
  private:
   struct Request {
-    SamplingOptions sampling;
+    RequestSampling sampling;
     std::vector<uint32_t> stop_ids;
     uint32_t length = 0;            // prompt and new tokens
     std::optional<uint32_t> draft;  // of the token after the next
@@ -105,8 +112,8 @@ class Engine {
   // The tokens of a request's rows: its own from `row`, and those of its right drafts.
   void take_tokens(const PlannedWork& work, uint32_t row, bool drafted,
                    std::vector<EngineToken>& tokens);
-  // False when the request has ended.
-  [[nodiscard]] bool take_token(RequestId request, uint32_t id, std::vector<EngineToken>& tokens);
+  // The token that was drawn in `row`. False when the request has ended.
+  [[nodiscard]] bool take_token(RequestId request, uint32_t row, std::vector<EngineToken>& tokens);
 
   model::Model* model_;
   const KvCache* cache_;
@@ -115,6 +122,7 @@ class Engine {
   PrefillPipeline prefill_;
   DecodePipeline decode_;
   Sampler sampler_, drafter_;
+  std::vector<Status> row_status_;  // of what the sampler's rows were set to
   Scheduler scheduler_;
   DraftPolicy policy_;
   std::unordered_map<RequestId, Request> requests_;
