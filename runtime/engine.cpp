@@ -80,6 +80,7 @@ Result<Engine> Engine::create(Device& device, model::Model& model, const KvCache
 }
 
 Result<RequestId> Engine::add(const EngineRequest& request) {
+  HADAL_TRY(lost_);
   const uint32_t context = model_->options().max_context, vocab = model_->config().vocab_size;
   HADAL_TRY(check_sampling(request.sampling, vocab));
   if (request.logprobs && *request.logprobs > kMaxTopLogprobs) {
@@ -108,38 +109,65 @@ void Engine::cancel(RequestId request) {
 }
 
 Result<std::vector<EngineToken>> Engine::step() {
+  HADAL_TRY(lost_);
+  std::vector<EngineToken> tokens;
   const StepPlan plan = scheduler_.plan();
-  if (plan.empty()) return std::vector<EngineToken>();
-  Result<std::vector<EngineToken>> tokens = run_plan(plan);
-  if (!tokens.ok()) {
-    // What the cache holds of the step's sequences is unknown.
-    for (const auto& [id, request] : requests_) scheduler_.remove(id);
-    requests_.clear();
-  }
+  if (!plan.empty()) run_plan(plan, tokens);
   return tokens;
 }
 
-Result<std::vector<EngineToken>> Engine::run_plan(const StepPlan& plan) {
-  std::vector<EngineToken> tokens;
+void Engine::run_plan(const StepPlan& plan, std::vector<EngineToken>& tokens) {
   uint32_t rows = 0, prefilled = 0;
   double decode_seconds = 0.0, prefill_seconds = 0.0;
   if (!plan.decode.empty()) {
-    for (const PlannedWork& work : plan.decode) rows += work.tokens + work.drafts;
     const Stopwatch watch;
-    HADAL_TRY(run_decode(plan, tokens));
-    decode_seconds = watch.seconds();
+    if (const Status status = run_decode(plan, tokens); status.ok()) {
+      for (const PlannedWork& work : plan.decode) rows += work.tokens + work.drafts;
+      decode_seconds = watch.seconds();
+    } else {
+      fail(plan.decode, status, tokens);
+    }
   }
   for (const PlannedWork& work : plan.prefill) {
+    if (!lost_.ok()) break;  // its request has ended
     const Stopwatch watch;
-    HADAL_TRY(run_prefill(work, tokens));
-    prefilled += work.tokens;
-    prefill_seconds += watch.seconds();
+    if (const Status status = run_prefill(work, tokens); status.ok()) {
+      prefilled += work.tokens;
+      prefill_seconds += watch.seconds();
+    } else {
+      fail({&work, 1}, status, tokens);
+    }
   }
   scheduler_.measured(rows, decode_seconds, prefilled, prefill_seconds);
   ++stats_.steps;
   stats_.decoded_rows += rows, stats_.prefilled_tokens += prefilled;
   stats_.decode_seconds += decode_seconds, stats_.prefill_seconds += prefill_seconds;
-  return tokens;
+}
+
+void Engine::fail(std::span<const PlannedWork> work, const Status& status,
+                  std::vector<EngineToken>& tokens) {
+  for (const PlannedWork& w : work) {
+    // What the work's pages hold is unknown: nobody may take them over.
+    const auto pages = scheduler_.pages(w.request).block_table();
+    for (const uint32_t page : pages.subspan(w.begin / kPageTokens)) pages_->forget(page);
+    end(w.request, FinishReason::kFailed, status, tokens);
+  }
+  if (status.code() != Errc::kDeviceLost) return;
+  lost_ = {Errc::kDeviceLost,
+           "engine: the device is lost; it and all that was created on it must be created again"};
+  std::vector<RequestId> others;
+  for (const auto& [id, request] : requests_) others.push_back(id);
+  std::sort(others.begin(), others.end());
+  for (const RequestId id : others) end(id, FinishReason::kFailed, status, tokens);
+}
+
+void Engine::end(RequestId request, FinishReason reason, const Status& status,
+                 std::vector<EngineToken>& tokens) {
+  cancel(request);
+  stats_.failed_requests += reason == FinishReason::kFailed;
+  EngineToken entry{request};
+  entry.has_token = false, entry.finish = reason, entry.status = status;
+  tokens.push_back(std::move(entry));
 }
 
 Status Engine::record_draw(Recorder& recorder, uint32_t first, uint32_t rows) {
@@ -242,12 +270,12 @@ Status Engine::prefill_drafts(const PlannedWork& work) {
 
 bool Engine::take_token(RequestId id, uint32_t row, std::vector<EngineToken>& tokens) {
   if (!row_status_[row].ok()) {
-    cancel(id);
+    end(id, FinishReason::kFailed, row_status_[row], tokens);
     return false;
   }
   const Request& request = requests_.at(id);
-  EngineToken token{id, sampler_.id(row), FinishReason::kNone,
-                    request.sampling.logprobs(sampler_, row)};
+  EngineToken token{id, sampler_.id(row)};
+  token.logprobs = request.sampling.logprobs(sampler_, row);
   scheduler_.append(id, token.id);
   if (std::find(request.stop_ids.begin(), request.stop_ids.end(), token.id) !=
       request.stop_ids.end()) {

@@ -9,33 +9,10 @@
 #include "support/golden.h"
 #include "support/gpu.h"
 #include "support/random.h"
-#include "support/test_model.h"
+#include "support/served_model.h"
 
 namespace hadal::test {
 namespace {
-
-constexpr const char* kModel = HADAL_SOURCE_DIR "/examples/models/fables";
-
-// A model whose cache has `pages` pages.
-struct Served {
-  TestModel model;
-  runtime::PagePool pool;
-  Served(uint32_t pages, uint32_t rows, uint32_t context)
-      : model(kModel, options(pages, rows, context)), pool(pages) {}
-  static TestModelOptions options(uint32_t pages, uint32_t rows, uint32_t context) {
-    TestModelOptions o = for_context(context, 64);
-    o.model.max_decode_rows = rows;
-    o.pages = pages;
-    return o;
-  }
-  [[nodiscard]] runtime::Engine engine(runtime::EngineOptions options) {
-    options.max_rows = model.model().options().max_decode_rows;
-    options.max_chunk = 64;
-    auto engine = runtime::Engine::create(*device(), model.model(), model.cache(), pool, options);
-    EXPECT_TRUE(engine.ok()) << engine.status().message();
-    return std::move(engine).value();
-  }
-};
 
 // Forbids about a third of the tokens, others after each token, and sometimes none: a function of
 // the generated tokens, as the rules ask.
@@ -133,6 +110,8 @@ runtime::EngineStats expect_tokens_as_alone(runtime::EngineOptions options) {
     if (!tokens.ok()) return {};
     for (const runtime::EngineToken& token : *tokens) {
       EXPECT_FALSE(finished.count(token.request));
+      EXPECT_TRUE(token.status.ok()) << token.status.message();
+      if (!token.has_token) return {};
       got[token.request].ids.push_back(token.id);
       if (token.logprobs) got[token.request].logprobs.push_back(*token.logprobs);
       if (token.finish != runtime::FinishReason::kNone) finished[token.request] = token.finish;
@@ -189,7 +168,7 @@ TEST_F(EngineGpu, DraftsAreOftenRight) {
 TEST_F(EngineGpu, SpeculationNeedsTheMtpLayer) {
   TestModelOptions o = Served::options(4, 2, 128);
   o.load.load_mtp = false;
-  TestModel model(kModel, o);
+  TestModel model(kFables, o);
   ASSERT_TRUE(model.ok());
   runtime::EngineOptions options;
   options.max_rows = 2, options.max_chunk = 64, options.speculate = true;
@@ -250,11 +229,14 @@ TEST_F(EngineGpu, PenaltiesBiasesAndMasksReachTheTokens) {
   for (const auto& request : {plain, biased, masked, penalised})
     ids.push_back(*engine.add(request));
   const runtime::RequestId failed = *engine.add(failing);
+  runtime::EngineToken failure;  // the last of its entries
   while (!engine.idle()) {
     const auto tokens = engine.step();
     ASSERT_TRUE(tokens.ok()) << tokens.status().message();
     for (const runtime::EngineToken& token : *tokens) {
-      got[token.request].ids.push_back(token.id);
+      if (token.has_token) got[token.request].ids.push_back(token.id);
+      if (token.request == failed) failure = token;
+      EXPECT_TRUE(token.status.ok() || token.request == failed);
       if (token.logprobs) got[token.request].logprobs.push_back(*token.logprobs);
     }
   }
@@ -277,6 +259,9 @@ TEST_F(EngineGpu, PenaltiesBiasesAndMasksReachTheTokens) {
   EXPECT_NE(got[ids[3]].ids, got[ids[0]].ids);
   const std::vector<uint32_t> before(got[ids[0]].ids.begin(), got[ids[0]].ids.begin() + 5);
   EXPECT_EQ(got[failed].ids, before);
+  EXPECT_EQ(failure.finish, runtime::FinishReason::kFailed);
+  EXPECT_FALSE(failure.has_token);
+  EXPECT_EQ(failure.status.message(), "sampling: the mask must not throw, got \"no rule\"");
   EXPECT_EQ(engine.stats().pages.used, 0u);
 }
 

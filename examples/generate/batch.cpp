@@ -19,6 +19,7 @@ struct Prompt {
   std::string text;
   std::vector<uint32_t> ids, generated;
   runtime::FinishReason finish = runtime::FinishReason::kNone;
+  Status status;  // not ok when it failed
 };
 
 Result<std::vector<Prompt>> read_prompts(const BatchRequest& request,
@@ -61,12 +62,22 @@ uint32_t pages_for(const std::vector<Prompt>& prompts, const BatchRequest& reque
   return uint32_t(std::min<uint64_t>(sum, 1u << 24));
 }
 
+const char* finish_name(runtime::FinishReason finish) {
+  switch (finish) {
+    case runtime::FinishReason::kStop: return "stop";
+    case runtime::FinishReason::kDeadline: return "deadline";
+    case runtime::FinishReason::kFailed: return "failed";
+    default: return "length";
+  }
+}
+
 Status print_result(size_t index, const Prompt& prompt, const model::Tokenizer& tokenizer) {
   HADAL_ASSIGN(const std::string text, tokenizer.decode(prompt.generated));
   Json line;
   line["index"] = index, line["prompt"] = prompt.text, line["text"] = text;
   line["prompt_tokens"] = prompt.ids.size(), line["generated_tokens"] = prompt.generated.size();
-  line["finish"] = prompt.finish == runtime::FinishReason::kStop ? "stop" : "length";
+  line["finish"] = finish_name(prompt.finish);
+  if (!prompt.status.ok()) line["error"] = prompt.status.message();
   fmt::print("{}\n", line.dump(-1, ' ', false, Json::error_handler_t::replace));
   std::fflush(stdout);
   return {};
@@ -136,8 +147,8 @@ Status generate_batch(const BatchRequest& request) {
     HADAL_ASSIGN(const std::vector<runtime::EngineToken> tokens, engine.step());
     for (const runtime::EngineToken& token : tokens) {
       Prompt& prompt = prompts[index.at(token.request)];
-      prompt.generated.push_back(token.id);
-      prompt.finish = token.finish;
+      if (token.has_token) prompt.generated.push_back(token.id);
+      prompt.finish = token.finish, prompt.status = token.status;
     }
     for (; printed < prompts.size() && prompts[printed].finish != runtime::FinishReason::kNone;
          ++printed) {
@@ -147,6 +158,7 @@ Status generate_batch(const BatchRequest& request) {
   const double seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   if (!request.quiet) print_statistics(loaded, engine.stats(), seconds);
+  for (const Prompt& prompt : prompts) HADAL_TRY(prompt.status);
   return {};
 }
 

@@ -11,11 +11,13 @@
 
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <unordered_map>
 #include <vector>
 
 #include "hadal/runtime/decode_pipeline.h"
 #include "hadal/runtime/draft_policy.h"
+#include "hadal/runtime/engine_token.h"
 #include "hadal/runtime/prefill_pipeline.h"
 #include "hadal/runtime/request_sampling.h"
 #include "hadal/runtime/sampler.h"
@@ -39,24 +41,10 @@ struct EngineRequest {
   SamplingOptions sampling;
   std::optional<uint32_t> logprobs;  // report log-probabilities: of the token, and of that many of
                                      // the most probable ones, at most kMaxTopLogprobs
-  TokenMask mask;  // which tokens may follow; one that throws or allows none ends the request as
-                   // if it was cancelled
+  TokenMask mask;  // which tokens may follow; one that throws or allows none ends the request
+                   // with kFailed
   std::vector<uint32_t> stop_ids;  // generation ends behind one of these (it is reported too)
   int32_t priority = 0;            // higher goes first
-};
-
-enum class FinishReason {
-  kNone,    // goes on
-  kLength,  // max_new_tokens, or the context's end
-  kStop,    // a stop id
-};
-
-// A token of a request.
-struct EngineToken {
-  RequestId request = 0;
-  uint32_t id = 0;
-  FinishReason finish = FinishReason::kNone;
-  std::optional<TokenLogprobs> logprobs;  // where the request asked
 };
 
 struct EngineStats {
@@ -65,6 +53,7 @@ struct EngineStats {
   uint64_t steps = 0, prefilled_tokens = 0, decoded_rows = 0;
   uint64_t decoded_tokens = 0;  // given by decode steps
   uint64_t verified_drafts = 0, accepted_drafts = 0;
+  uint64_t failed_requests = 0;
   double prefill_seconds = 0.0, decode_seconds = 0.0;  // host time around the pipelines
 };
 
@@ -79,14 +68,16 @@ class Engine {
 
   // Errors: kInvalidArgument naming what is out of range (empty prompt, an id outside the
   // vocabulary, a prompt as long as the context, sampling, logprobs); kOutOfDeviceMemory when the
-  // cache could never hold the request.
+  // cache could never hold the request; kDeviceLost as for step().
   [[nodiscard]] Result<RequestId> add(const EngineRequest& request);
   // Between steps, in whatever state the request is; unknown and ended ones are ignored.
   void cancel(RequestId request);
 
   // Runs one step and waits for it: the tokens that it gave, in the order of its rows. Nothing left
-  // to do gives none. Errors: those of the device, after which every request has ended, the cache's
-  // pages are free and the engine goes on if the device does.
+  // to do gives none. A failure (out of device memory, say) ends the requests of the submission
+  // that failed, each with an entry of kFailed; everybody else's go on, and so does the engine.
+  // Errors: kDeviceLost from the step after the one in which the device was lost, which ended every
+  // request with kFailed: the device and all that was created on it must be created again.
   [[nodiscard]] Result<std::vector<EngineToken>> step();
   [[nodiscard]] bool idle() const { return requests_.empty(); }
   [[nodiscard]] EngineStats stats() const;
@@ -100,7 +91,13 @@ class Engine {
   };
   Engine(model::Model& model, const KvCache& cache, PagePool& pages, EngineOptions options,
          PrefillPipeline prefill, DecodePipeline decode, Sampler sampler, Sampler drafter);
-  [[nodiscard]] Result<std::vector<EngineToken>> run_plan(const StepPlan& plan);
+  void run_plan(const StepPlan& plan, std::vector<EngineToken>& tokens);
+  // Ends the requests of work that could not be done, and all of them if the device is lost.
+  void fail(std::span<const PlannedWork> work, const Status& status,
+            std::vector<EngineToken>& tokens);
+  // Ends a request without a token.
+  void end(RequestId request, FinishReason reason, const Status& status,
+           std::vector<EngineToken>& tokens);
   [[nodiscard]] Status run_decode(const StepPlan& plan, std::vector<EngineToken>& tokens);
   [[nodiscard]] Status run_prefill(const PlannedWork& work, std::vector<EngineToken>& tokens);
   // Draws rows [0, rows) from the hidden rows from `first` on.
@@ -126,6 +123,7 @@ class Engine {
   Scheduler scheduler_;
   DraftPolicy policy_;
   std::unordered_map<RequestId, Request> requests_;
+  Status lost_;  // not ok: the device is lost
   EngineStats stats_;
 };
 
