@@ -79,8 +79,12 @@ Result<Engine> Engine::create(Device& device, model::Model& model, const KvCache
                 std::move(sampler), std::move(drafter));
 }
 
-Result<RequestId> Engine::add(const EngineRequest& request) {
-  HADAL_TRY(lost_);
+uint32_t Engine::new_tokens(const EngineRequest& request) const {
+  return std::min(request.max_new_tokens,
+                  model_->options().max_context - uint32_t(request.prompt.size()));
+}
+
+Status Engine::check(const EngineRequest& request) const {
   const uint32_t context = model_->options().max_context, vocab = model_->config().vocab_size;
   HADAL_TRY(check_sampling(request.sampling, vocab));
   if (request.logprobs && *request.logprobs > kMaxTopLogprobs) {
@@ -96,21 +100,43 @@ Result<RequestId> Engine::add(const EngineRequest& request) {
     return error(
         fmt::format("token ids must be below {}, got {} at index {}", vocab, request.prompt[i], i));
   }
-  const uint32_t prompt = uint32_t(request.prompt.size());
-  const uint32_t tokens = std::min(request.max_new_tokens, context - prompt);
+  if (options_.tokenizer) {
+    HADAL_TRY(check_stop_strings(*options_.tokenizer, request.stop));
+  } else if (!request.stop.empty()) {
+    return error("stop strings need EngineOptions::tokenizer, got none");
+  }
+  return scheduler_.check(request.prompt.size(), new_tokens(request));
+}
+
+Result<RequestId> Engine::add(const EngineRequest& request) {
+  HADAL_TRY(lost_);
+  HADAL_TRY(check(request));
+  std::optional<TextStream> text;
+  if (options_.tokenizer) {
+    HADAL_ASSIGN(text, TextStream::create(*options_.tokenizer, request.stop));
+  }
+  const uint32_t tokens = new_tokens(request);
   HADAL_ASSIGN(const RequestId id, scheduler_.add({request.prompt, tokens, request.priority}));
-  RequestSampling sampling(request.sampling, request.logprobs, request.mask, request.prompt, vocab);
-  requests_.emplace(id, Request{std::move(sampling), request.stop_ids, prompt + tokens, {}});
+  RequestSampling sampling(request.sampling, request.logprobs, request.mask, request.prompt,
+                           model_->config().vocab_size);
+  RequestOutput output(id, tokens, request.stop_ids, std::move(text));
+  requests_.emplace(id, Request{std::move(sampling), std::move(output), request.deadline, {}});
+  if (request.deadline) deadlines_.emplace(*request.deadline, id);
   return id;
 }
 
 void Engine::cancel(RequestId request) {
-  if (requests_.erase(request)) scheduler_.remove(request);
+  const auto found = requests_.find(request);
+  if (found == requests_.end()) return;
+  if (const auto& deadline = found->second.deadline) deadlines_.erase({*deadline, request});
+  requests_.erase(found);
+  scheduler_.remove(request);
 }
 
 Result<std::vector<EngineToken>> Engine::step() {
   HADAL_TRY(lost_);
   std::vector<EngineToken> tokens;
+  end_late(tokens);
   const StepPlan plan = scheduler_.plan();
   if (!plan.empty()) run_plan(plan, tokens);
   return tokens;
@@ -161,13 +187,19 @@ void Engine::fail(std::span<const PlannedWork> work, const Status& status,
   for (const RequestId id : others) end(id, FinishReason::kFailed, status, tokens);
 }
 
+void Engine::end_late(std::vector<EngineToken>& tokens) {
+  if (deadlines_.empty()) return;
+  const auto now = std::chrono::steady_clock::now();
+  while (!deadlines_.empty() && deadlines_.begin()->first <= now) {
+    end(deadlines_.begin()->second, FinishReason::kDeadline, {}, tokens);
+  }
+}
+
 void Engine::end(RequestId request, FinishReason reason, const Status& status,
                  std::vector<EngineToken>& tokens) {
-  cancel(request);
+  tokens.push_back(requests_.at(request).output.end(reason, status));
   stats_.failed_requests += reason == FinishReason::kFailed;
-  EngineToken entry{request};
-  entry.has_token = false, entry.finish = reason, entry.status = status;
-  tokens.push_back(std::move(entry));
+  cancel(request);
 }
 
 Status Engine::record_draw(Recorder& recorder, uint32_t first, uint32_t rows) {
@@ -273,18 +305,13 @@ bool Engine::take_token(RequestId id, uint32_t row, std::vector<EngineToken>& to
     end(id, FinishReason::kFailed, row_status_[row], tokens);
     return false;
   }
-  const Request& request = requests_.at(id);
-  EngineToken token{id, sampler_.id(row)};
-  token.logprobs = request.sampling.logprobs(sampler_, row);
-  scheduler_.append(id, token.id);
-  if (std::find(request.stop_ids.begin(), request.stop_ids.end(), token.id) !=
-      request.stop_ids.end()) {
-    token.finish = FinishReason::kStop;
-  } else if (scheduler_.tokens(id).size() >= request.length) {
-    token.finish = FinishReason::kLength;
-  }
-  tokens.push_back(token);
-  if (token.finish == FinishReason::kNone) return true;
+  Request& request = requests_.at(id);
+  scheduler_.append(id, sampler_.id(row));
+  tokens.push_back(request.output.token(sampler_.id(row)));
+  tokens.back().logprobs = request.sampling.logprobs(sampler_, row);
+  const FinishReason finish = tokens.back().finish;
+  if (finish == FinishReason::kNone) return true;
+  stats_.failed_requests += finish == FinishReason::kFailed;
   cancel(id);
   return false;
 }

@@ -68,6 +68,41 @@ TEST(ProgramsGpu, ManyPromptsPrintWhatEachPrintsAlone) {
   }
 }
 
+// The text alone, cut in front of the first of the strings that appears in it; the prompt counts
+// for nothing.
+TEST(ProgramsGpu, StopStringsEndTheText) {
+  const std::vector<std::string> arguments = {"Once upon a time", "-n", "30", "--quiet"};
+  const ChildResult whole = generate(arguments);
+  ASSERT_EQ(whole.code, 0) << whole.errors;
+  const std::string text = whole.output.substr(0, whole.output.size() - 1);
+  const std::string stop = text.substr(text.size() / 2, 3);
+  const std::string cut = text.substr(0, text.find(stop));
+  std::vector<std::string> stopping = arguments;
+  stopping.insert(stopping.end(), {"--stop", "never there", "--stop", stop});
+  const ChildResult r = generate(stopping);
+  EXPECT_EQ(r.code, 0) << r.errors;
+  EXPECT_EQ(r.output, cut + "\n");
+  TempDir dir;
+  write_file(dir / "prompts", arguments[0]);
+  stopping[0] = (dir / "prompts").string();
+  stopping.insert(stopping.begin(), "--prompts");
+  const ChildResult batch = generate(stopping);
+  ASSERT_EQ(batch.code, 0) << batch.errors;
+  const json object = json::parse(batch.output);
+  EXPECT_EQ(object["text"], cut);
+  EXPECT_EQ(object["finish"], "stop");
+  EXPECT_LT(object["generated_tokens"], 30);
+  for (const std::string& none : {std::string(), std::string("--prompts")}) {
+    std::vector<std::string> refused = {"--stop", ""};
+    if (!none.empty()) refused.insert(refused.begin(), {none, (dir / "prompts").string()});
+    const ChildResult e = generate(refused);
+    EXPECT_EQ(e.code, 2);
+    EXPECT_EQ(e.errors,
+              "hadal-generate: stop: strings must have at least one character, got none at index "
+              "0\n");
+  }
+}
+
 TEST(ProgramsGpu, PromptFilesAreRefusedByName) {
   TempDir dir;
   const std::string file = (dir / "prompts").string();

@@ -16,8 +16,9 @@ using Json = nlohmann::ordered_json;
 
 // A line of the file, and what became of it.
 struct Prompt {
-  std::string text;
-  std::vector<uint32_t> ids, generated;
+  std::string text, generated_text;
+  std::vector<uint32_t> ids;
+  uint32_t generated = 0;  // tokens
   runtime::FinishReason finish = runtime::FinishReason::kNone;
   Status status;  // not ok when it failed
 };
@@ -71,16 +72,14 @@ const char* finish_name(runtime::FinishReason finish) {
   }
 }
 
-Status print_result(size_t index, const Prompt& prompt, const model::Tokenizer& tokenizer) {
-  HADAL_ASSIGN(const std::string text, tokenizer.decode(prompt.generated));
+void print_result(size_t index, const Prompt& prompt) {
   Json line;
-  line["index"] = index, line["prompt"] = prompt.text, line["text"] = text;
-  line["prompt_tokens"] = prompt.ids.size(), line["generated_tokens"] = prompt.generated.size();
+  line["index"] = index, line["prompt"] = prompt.text, line["text"] = prompt.generated_text;
+  line["prompt_tokens"] = prompt.ids.size(), line["generated_tokens"] = prompt.generated;
   line["finish"] = finish_name(prompt.finish);
   if (!prompt.status.ok()) line["error"] = prompt.status.message();
   fmt::print("{}\n", line.dump(-1, ' ', false, Json::error_handler_t::replace));
   std::fflush(stdout);
-  return {};
 }
 
 void print_statistics(const LoadedModel& loaded, const runtime::EngineStats& s, double seconds) {
@@ -113,11 +112,12 @@ Status generate_batch(const BatchRequest& request) {
   HADAL_ASSIGN(const model::ModelConfig config, load_config(request.model.directory));
   HADAL_ASSIGN(const model::Tokenizer tokenizer, model::Tokenizer::load(request.model.directory));
   HADAL_TRY(check_tokenizer(request.model.directory, tokenizer, config));
+  HADAL_TRY(runtime::check_stop_strings(tokenizer, request.stop));
   HADAL_ASSIGN(const uint32_t context, choose_context(request.model.context, config));
   HADAL_ASSIGN(std::vector<Prompt> prompts, read_prompts(request, tokenizer, context));
 
   runtime::EngineOptions options;
-  options.speculate = request.speculate;
+  options.speculate = request.speculate, options.tokenizer = &tokenizer;
   options.max_rows = uint32_t(std::min<size_t>(prompts.size(), request.rows));
   if (request.speculate) options.max_rows *= 2;  // a guess beside each token
   ModelRequest model = request.model;
@@ -136,7 +136,7 @@ Status generate_batch(const BatchRequest& request) {
   for (size_t i = 0; i < prompts.size(); ++i) {
     runtime::EngineRequest r;
     r.prompt = prompts[i].ids, r.max_new_tokens = request.max_new_tokens;
-    r.sampling = request.sampling;
+    r.sampling = request.sampling, r.stop = request.stop;
     if (!request.ignore_eos) r.stop_ids = config.eos_token_ids;
     HADAL_ASSIGN(const runtime::RequestId id, engine.add(r));
     index[id] = i;
@@ -147,12 +147,12 @@ Status generate_batch(const BatchRequest& request) {
     HADAL_ASSIGN(const std::vector<runtime::EngineToken> tokens, engine.step());
     for (const runtime::EngineToken& token : tokens) {
       Prompt& prompt = prompts[index.at(token.request)];
-      if (token.has_token) prompt.generated.push_back(token.id);
+      prompt.generated += token.has_token, prompt.generated_text += token.text;
       prompt.finish = token.finish, prompt.status = token.status;
     }
     for (; printed < prompts.size() && prompts[printed].finish != runtime::FinishReason::kNone;
          ++printed) {
-      HADAL_TRY(print_result(printed, prompts[printed], tokenizer));
+      print_result(printed, prompts[printed]);
     }
   }
   const double seconds =

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "common/program.h"
 #include "hadal/runtime/sampler.h"
@@ -14,6 +15,7 @@ struct BatchRequest {
   uint32_t rows = 32;        // prompts that generate together
   uint32_t max_new_tokens = 200;
   runtime::SamplingOptions sampling;
+  std::vector<std::string> stop;  // strings that end a text, in front of them
   bool ignore_eos = false, speculate = false, quiet = false;
 };
 

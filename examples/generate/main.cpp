@@ -10,6 +10,7 @@
 #include "common/program.h"
 #include "generate/batch.h"
 #include "hadal/runtime/generator.h"
+#include "hadal/runtime/text_stream.h"
 
 namespace {
 
@@ -23,6 +24,7 @@ struct Arguments {
   uint32_t rows = 32;
   bool speculate = false;
   runtime::GenerateOptions generate;
+  std::vector<std::string> stop;
   bool ignore_eos = false, print_ids = false, quiet = false, profile = false;
 };
 
@@ -103,6 +105,7 @@ Status run(Arguments& a) {
     HADAL_ASSIGN(tokenizer, model::Tokenizer::load(a.model.directory));
     HADAL_TRY(examples::check_tokenizer(a.model.directory, *tokenizer, config));
   }
+  if (tokenizer) HADAL_TRY(runtime::check_stop_strings(*tokenizer, a.stop));
   HADAL_ASSIGN(const std::vector<uint32_t> prompt, prompt_ids(a, tokenizer, config));
   HADAL_ASSIGN(examples::LoadedModel loaded, examples::load_model(a.model));
   if (!a.ignore_eos) a.generate.stop_ids = config.eos_token_ids;
@@ -120,8 +123,10 @@ Status run(Arguments& a) {
     generator.prefill().set_profile([&](const auto& t) { prefill.add(t); });
     generator.decode().set_profile([&](const auto& t) { decode.add(t); });
   }
-  std::optional<model::StreamDecoder> stream;
-  if (tokenizer) stream.emplace(*tokenizer);
+  std::optional<runtime::TextStream> stream;
+  if (!a.print_ids) {
+    HADAL_ASSIGN(stream, runtime::TextStream::create(*tokenizer, a.stop));
+  }
   Status stream_status;
   a.generate.on_token = [&](uint32_t id) {
     if (a.print_ids) {
@@ -134,7 +139,7 @@ Status run(Arguments& a) {
         fmt::print("{}", *text);
     }
     std::fflush(stdout);
-    return stream_status.ok();
+    return stream_status.ok() && !(stream && stream->stopped());
   };
   a.generate.cancelled = [] { return examples::interrupted(); };
   if (!a.print_ids && !a.quiet && !a.ids) fmt::print("{}", a.prompt);
@@ -154,6 +159,7 @@ Status run_batch(const Arguments& a) {
   examples::BatchRequest batch;
   batch.model = a.model, batch.prompts_file = *a.prompts, batch.rows = a.rows;
   batch.max_new_tokens = a.generate.max_new_tokens, batch.sampling = a.generate.sampling;
+  batch.stop = a.stop;
   batch.ignore_eos = a.ignore_eos, batch.speculate = a.speculate, batch.quiet = a.quiet;
   return examples::generate_batch(batch);
 }
@@ -201,8 +207,13 @@ int main(int argc, char** argv) {
   app.add_option("--device", a.model.device, "index or part of the name (hadal-info lists them)");
   examples::add_cache_option(app, a.model.cache_format);
   app.add_flag("--absorb-bf16", a.model.absorb_bf16, "bfloat16 copy of kv_b_proj for decode");
+  auto* stop = app.add_option("--stop", a.stop, "end the text in front of this string; repeatable")
+                   ->type_name("STRING")
+                   ->allow_extra_args(false);
   app.add_flag("--ignore-eos", a.ignore_eos, "go on behind the end-of-text token");
-  app.add_flag("--print-ids", a.print_ids, "print token ids instead of text")->excludes(prompts);
+  app.add_flag("--print-ids", a.print_ids, "print token ids instead of text")
+      ->excludes(prompts)
+      ->excludes(stop);
   app.add_flag("--quiet", a.quiet, "print the generated text only");
   app.add_flag("--profile", a.profile, "device time by kernel, on standard error")
       ->excludes(prompts);

@@ -9,16 +9,21 @@
 // tokens before it. The same holds for log-probabilities, to the bit.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <optional>
+#include <set>
 #include <span>
+#include <string>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "hadal/runtime/decode_pipeline.h"
 #include "hadal/runtime/draft_policy.h"
 #include "hadal/runtime/engine_token.h"
 #include "hadal/runtime/prefill_pipeline.h"
+#include "hadal/runtime/request_output.h"
 #include "hadal/runtime/request_sampling.h"
 #include "hadal/runtime/sampler.h"
 #include "hadal/runtime/scheduler.h"
@@ -33,6 +38,7 @@ struct EngineOptions {
   double step_seconds = 0.1;  // SchedulerOptions
   bool speculate = false;     // with the checkpoint's MTP layer
   bool always_draft = false;  // also where measured step times say that it does not pay
+  const model::Tokenizer* tokenizer = nullptr;  // for EngineToken::text and EngineRequest::stop
 };
 
 struct EngineRequest {
@@ -44,7 +50,12 @@ struct EngineRequest {
   TokenMask mask;  // which tokens may follow; one that throws or allows none ends the request
                    // with kFailed
   std::vector<uint32_t> stop_ids;  // generation ends behind one of these (it is reported too)
-  int32_t priority = 0;            // higher goes first
+  // Or behind the token that completes one of these; the text ends in front of it. Needs a
+  // tokenizer. Of several the one that is complete first counts, then the longest (text_stream.h).
+  std::vector<std::string> stop;
+  // Past it the request ends between steps with kDeadline, whether it has begun or not.
+  std::optional<std::chrono::steady_clock::time_point> deadline;
+  int32_t priority = 0;  // higher goes first
 };
 
 struct EngineStats {
@@ -67,9 +78,11 @@ class Engine {
                                              const EngineOptions& options);
 
   // Errors: kInvalidArgument naming what is out of range (empty prompt, an id outside the
-  // vocabulary, a prompt as long as the context, sampling, logprobs); kOutOfDeviceMemory when the
-  // cache could never hold the request; kDeviceLost as for step().
+  // vocabulary, a prompt as long as the context, sampling, logprobs, stop strings);
+  // kOutOfDeviceMemory when the cache could never hold the request; kDeviceLost as for step().
   [[nodiscard]] Result<RequestId> add(const EngineRequest& request);
+  // What add() would say, but kDeviceLost. Thread-safe, also beside a step.
+  [[nodiscard]] Status check(const EngineRequest& request) const;
   // Between steps, in whatever state the request is; unknown and ended ones are ignored.
   void cancel(RequestId request);
 
@@ -85,8 +98,8 @@ class Engine {
  private:
   struct Request {
     RequestSampling sampling;
-    std::vector<uint32_t> stop_ids;
-    uint32_t length = 0;            // prompt and new tokens
+    RequestOutput output;
+    std::optional<std::chrono::steady_clock::time_point> deadline;
     std::optional<uint32_t> draft;  // of the token after the next
   };
   Engine(model::Model& model, const KvCache& cache, PagePool& pages, EngineOptions options,
@@ -95,6 +108,8 @@ class Engine {
   // Ends the requests of work that could not be done, and all of them if the device is lost.
   void fail(std::span<const PlannedWork> work, const Status& status,
             std::vector<EngineToken>& tokens);
+  [[nodiscard]] uint32_t new_tokens(const EngineRequest& request) const;
+  void end_late(std::vector<EngineToken>& tokens);
   // Ends a request without a token.
   void end(RequestId request, FinishReason reason, const Status& status,
            std::vector<EngineToken>& tokens);
@@ -123,6 +138,7 @@ class Engine {
   Scheduler scheduler_;
   DraftPolicy policy_;
   std::unordered_map<RequestId, Request> requests_;
+  std::set<std::pair<std::chrono::steady_clock::time_point, RequestId>> deadlines_;
   Status lost_;  // not ok: the device is lost
   EngineStats stats_;
 };

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <string>
 
 #include "hadal/runtime/sampling_options.h"
 #include "hadal/runtime/scheduler.h"
@@ -13,7 +14,7 @@ namespace hadal::runtime {
 enum class FinishReason {
   kNone,      // goes on
   kLength,    // max_new_tokens, or the context's end
-  kStop,      // a stop id
+  kStop,      // a stop id or a stop string
   kDeadline,  // its time was over
   kFailed,    // EngineToken::status says why
 };
@@ -24,8 +25,9 @@ struct EngineToken {
   uint32_t id = 0;        // meaningless without has_token
   bool has_token = true;  // an end that no token brought has none
   FinishReason finish = FinishReason::kNone;
-  Status status;                          // not ok with kFailed only
-  std::optional<TokenLogprobs> logprobs;  // where the request asked
+  Status status{};                          // not ok with kFailed only
+  std::string text{};                       // with EngineOptions::tokenizer: what may be shown now
+  std::optional<TokenLogprobs> logprobs{};  // where the request asked
 };
 
 }  // namespace hadal::runtime
