@@ -79,6 +79,8 @@ TEST_F(EngineFaultsGpu, OutOfMemoryEndsTheRequestsOfTheSubmission) {
         const auto c = engine.add(request(70, 5, 12));
         run(engine, outcomes);
         EXPECT_EQ(fault.failed(), 1u);
+        // What was submitted has ended before anything that it uses is handed out.
+        EXPECT_EQ(fault.idle_waits(), call == Call::kWaitSemaphores ? 1u : 0u);
         for (const auto id : {*a, *b}) {
           EXPECT_EQ(outcomes[id].finish, FinishReason::kFailed);
           EXPECT_EQ(outcomes[id].status.code(), Errc::kOutOfDeviceMemory);
@@ -108,9 +110,9 @@ TEST_F(EngineFaultsGpu, EverySubmissionMayFail) {
   options.speculate = options.always_draft = true;
   runtime::Engine engine = served.engine(options);
   std::vector<std::vector<uint32_t>> expected;
-  for (uint32_t i = 0; i < 24; ++i) expected.push_back(tokens_of(engine, request(150, i, 4)));
+  for (uint32_t i = 0; i < 14; ++i) expected.push_back(tokens_of(engine, request(150, i, 4)));
   uint32_t failed = 0, passed = 0;
-  for (uint32_t i = 0; i < 24; ++i) {
+  for (uint32_t i = 0; i < 14; ++i) {
     // Prompts whose pages are gone from the cache: three prefill chunks, each with its MTP pass.
     Outcomes outcomes;
     const auto id = engine.add(request(150, i, 4));
@@ -132,12 +134,34 @@ TEST_F(EngineFaultsGpu, EverySubmissionMayFail) {
     EXPECT_EQ(tokens_of(engine, request(150, i, 4)), expected[i]);
     EXPECT_EQ(engine.stats().pages.used, 0u);
   }
-  EXPECT_GT(failed, 12u);
+  EXPECT_GT(failed, 7u);
   EXPECT_GT(passed, 0u);
 }
 
+// A prompt of one page whose MTP pass fails has published the page: it is not taken over.
+TEST_F(EngineFaultsGpu, AHalfWrittenPageIsForgotten) {
+  Served served(8, 2, 256);
+  ASSERT_TRUE(served.model.ok());
+  runtime::EngineOptions options;
+  options.speculate = true;
+  runtime::Engine engine = served.engine(options);
+  const auto reused = [&] { return engine.stats().scheduler.reused_tokens; };
+  Outcomes outcomes;
+  {
+    const VulkanFault fault(*device(), Call::kQueueSubmit, VK_ERROR_OUT_OF_DEVICE_MEMORY, 1, 1);
+    const auto id = engine.add(request(runtime::kPageTokens, 5, 4));
+    run(engine, outcomes);
+    EXPECT_EQ(outcomes[*id].ids.size(), 1u);  // of the prompt's own pass
+    EXPECT_EQ(outcomes[*id].finish, FinishReason::kFailed);
+  }
+  (void)tokens_of(engine, request(runtime::kPageTokens + 6, 5, 1));
+  EXPECT_EQ(reused(), 0u);
+  (void)tokens_of(engine, request(runtime::kPageTokens + 7, 5, 1));
+  EXPECT_EQ(reused(), runtime::kPageTokens);
+}
+
 TEST_F(EngineFaultsGpu, AfterALostDeviceEverythingEndsAndNothingStarts) {
-  for (const Call call : {Call::kQueueSubmit, Call::kWaitSemaphores}) {
+  for (const Call call : {Call::kQueueSubmit, Call::kWaitSemaphores, Call::kEveryWait}) {
     Served served(8, 2, 256);
     ASSERT_TRUE(served.model.ok());
     runtime::Engine engine = served.engine({});
@@ -147,7 +171,10 @@ TEST_F(EngineFaultsGpu, AfterALostDeviceEverythingEndsAndNothingStarts) {
     for (int i = 0; i < 5; ++i) step(engine, outcomes);
     EXPECT_EQ(engine.stats().scheduler.waiting, 2u);  // they end, too
     {
-      const VulkanFault fault(*device(), call, VK_ERROR_DEVICE_LOST);
+      // A device that cannot even be waited for is lost, too.
+      const VulkanFault fault(
+          *device(), call,
+          call == Call::kEveryWait ? VK_ERROR_OUT_OF_HOST_MEMORY : VK_ERROR_DEVICE_LOST);
       run(engine, outcomes);
       EXPECT_EQ(fault.failed(), 1u);  // nothing is tried again
     }

@@ -64,7 +64,7 @@ TEST_F(EngineRunnerGpu, EightThreadsGetTheirTokens) {
     for (uint32_t t = 0; t < 8; ++t) {
       threads.emplace_back([&, t] {
         Random random(t);
-        for (int i = 0; i < 8; ++i) {
+        for (int i = 0; i < 5; ++i) {
           const uint32_t kind = random.below(kKinds);
           const bool cancel = random.below(3) == 0;
           const Outcome outcome = serve(**runner, request(kind), cancel);

@@ -196,12 +196,11 @@ TEST(EngineRunnerHost, StopDrainsOrEndsNow) {
     ASSERT_TRUE(runner->add(request(drain ? 50 : 1u << 30), running.callback()).ok());
     while (script.adds == 0) std::this_thread::sleep_for(1ms);
     ASSERT_TRUE(runner->add(request(2), waiting.callback()).ok());  // behind the step that holds
-    std::thread release([&] {
-      std::this_thread::sleep_for(5ms);
-      script.hold = false;
-    });
-    runner->stop(how);
-    release.join();
+    std::thread stopper([&] { runner->stop(how); });
+    // The step goes on once the runner knows that it is stopped.
+    while (runner->add(request(1), [](const auto&) {}).ok()) std::this_thread::sleep_for(1ms);
+    script.hold = false;
+    stopper.join();
     const auto expected = drain ? FinishReason::kLength : FinishReason::kFailed;
     EXPECT_EQ(running.last().finish, expected);
     EXPECT_EQ(waiting.last().finish, expected);

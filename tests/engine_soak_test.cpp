@@ -100,7 +100,7 @@ void EngineSoakGpu::soak(uint32_t steps) {
       const uint32_t kind = random.below(kKinds);
       runtime::EngineRequest r = request(kind);
       if (random.below(8) == 0) {
-        r.deadline = Clock::now() + std::chrono::milliseconds(random.below(100));
+        r.deadline = Clock::now() + std::chrono::milliseconds(random.below(2) * random.below(100));
       }
       alive[*engine.add(r)].kind = kind;
     }

@@ -12,7 +12,12 @@ namespace hadal::test {
 
 class VulkanFault {
  public:
-  enum class Call { kQueueSubmit, kWaitSemaphores, kEndCommandBuffer };
+  enum class Call {
+    kQueueSubmit,
+    kWaitSemaphores,
+    kEveryWait,  // vkDeviceWaitIdle, too
+    kEndCommandBuffer,
+  };
   // The first `after` calls pass, the next `count` return `result` without reaching the driver, the
   // rest pass. One at a time in a process.
   VulkanFault(Device& device, Call call, VkResult result, uint32_t after = 0,
@@ -23,6 +28,8 @@ class VulkanFault {
 
   // Calls that failed so far.
   [[nodiscard]] uint32_t failed() const;
+  // Calls of vkDeviceWaitIdle so far.
+  [[nodiscard]] uint32_t idle_waits() const;
 
  private:
   Device* device_;
