@@ -103,6 +103,44 @@ TEST(ProgramsGpu, StopStringsEndTheText) {
   }
 }
 
+TEST(ProgramsGpu, PenaltiesBiasesAndLogprobsReachTheOutput) {
+  TempDir dir;
+  write_file(dir / "prompts", "Once upon a time\nThe king said");
+  const auto lines = [&](std::vector<std::string> more) {
+    more.insert(more.begin(),
+                {"--prompts", (dir / "prompts").string(), "-n", "24", "--quiet", "--ignore-eos"});
+    const ChildResult r = generate(more);
+    EXPECT_EQ(r.code, 0) << r.errors;
+    std::istringstream text(r.output);
+    std::vector<json> objects;
+    for (std::string line; std::getline(text, line);) objects.push_back(json::parse(line));
+    EXPECT_EQ(objects.size(), 2u);
+    objects.resize(2);
+    return objects;
+  };
+  const std::vector<json> plain = lines({"--logprobs", "2"});
+  for (const json& object : plain) {
+    ASSERT_EQ(object["logprobs"].size(), 24u);
+    for (const json& token : object["logprobs"]) {  // greedy: the most probable one
+      ASSERT_EQ(token["top"].size(), 2u);
+      EXPECT_EQ(token["top"][0]["id"], token["id"]);
+      EXPECT_EQ(token["top"][0]["logprob"], token["logprob"]);
+      EXPECT_LE(token["top"][1]["logprob"], token["logprob"]);
+      EXPECT_LE(token["logprob"], 0.0);
+    }
+  }
+  const std::vector<json> forced =
+      lines({"--logprobs", "0", "--logit-bias", "77=100,78=-3", "--frequency-penalty", "0"});
+  for (const json& token : forced[1]["logprobs"]) {
+    EXPECT_EQ(token["id"], 77);
+    EXPECT_TRUE(token["top"].empty());
+  }
+  const std::vector<json> penalised =
+      lines({"--frequency-penalty", "2", "--presence-penalty", "2", "--repetition-penalty", "1.5"});
+  EXPECT_FALSE(penalised[0].contains("logprobs"));
+  EXPECT_NE(penalised[0]["text"], plain[0]["text"]);
+}
+
 TEST(ProgramsGpu, PromptFilesAreRefusedByName) {
   TempDir dir;
   const std::string file = (dir / "prompts").string();

@@ -17,8 +17,8 @@ using Json = nlohmann::ordered_json;
 // A line of the file, and what became of it.
 struct Prompt {
   std::string text, generated_text;
-  std::vector<uint32_t> ids;
-  uint32_t generated = 0;  // tokens
+  std::vector<uint32_t> ids, generated;
+  std::vector<runtime::TokenLogprobs> logprobs;  // of generated, with --logprobs
   runtime::FinishReason finish = runtime::FinishReason::kNone;
   Status status;  // not ok when it failed
 };
@@ -72,12 +72,27 @@ const char* finish_name(runtime::FinishReason finish) {
   }
 }
 
+// Of each token: id, logprob and the most probable ones. null stands for -infinity.
+Json logprobs_json(const Prompt& prompt) {
+  Json tokens = Json::array();
+  for (size_t i = 0; i < prompt.logprobs.size(); ++i) {
+    Json token{{"id", prompt.generated[i]}, {"logprob", prompt.logprobs[i].chosen}};
+    token["top"] = Json::array();
+    for (const runtime::TokenLogprob& t : prompt.logprobs[i].top) {
+      token["top"].push_back({{"id", t.id}, {"logprob", t.logprob}});
+    }
+    tokens.push_back(std::move(token));
+  }
+  return tokens;
+}
+
 void print_result(size_t index, const Prompt& prompt) {
   Json line;
   line["index"] = index, line["prompt"] = prompt.text, line["text"] = prompt.generated_text;
-  line["prompt_tokens"] = prompt.ids.size(), line["generated_tokens"] = prompt.generated;
+  line["prompt_tokens"] = prompt.ids.size(), line["generated_tokens"] = prompt.generated.size();
   line["finish"] = finish_name(prompt.finish);
   if (!prompt.status.ok()) line["error"] = prompt.status.message();
+  if (!prompt.logprobs.empty()) line["logprobs"] = logprobs_json(prompt);
   fmt::print("{}\n", line.dump(-1, ' ', false, Json::error_handler_t::replace));
   std::fflush(stdout);
 }
@@ -110,6 +125,7 @@ Status generate_batch(const BatchRequest& request) {
     return {Errc::kInvalidArgument, "--max-new-tokens: must be at least 1 with --prompts, got 0"};
   }
   HADAL_ASSIGN(const model::ModelConfig config, load_config(request.model.directory));
+  HADAL_TRY(runtime::check_sampling(request.sampling, config.vocab_size));
   HADAL_ASSIGN(const model::Tokenizer tokenizer, model::Tokenizer::load(request.model.directory));
   HADAL_TRY(check_tokenizer(request.model.directory, tokenizer, config));
   HADAL_TRY(runtime::check_stop_strings(tokenizer, request.stop));
@@ -136,7 +152,7 @@ Status generate_batch(const BatchRequest& request) {
   for (size_t i = 0; i < prompts.size(); ++i) {
     runtime::EngineRequest r;
     r.prompt = prompts[i].ids, r.max_new_tokens = request.max_new_tokens;
-    r.sampling = request.sampling, r.stop = request.stop;
+    r.sampling = request.sampling, r.stop = request.stop, r.logprobs = request.logprobs;
     if (!request.ignore_eos) r.stop_ids = config.eos_token_ids;
     HADAL_ASSIGN(const runtime::RequestId id, engine.add(r));
     index[id] = i;
@@ -147,7 +163,9 @@ Status generate_batch(const BatchRequest& request) {
     HADAL_ASSIGN(const std::vector<runtime::EngineToken> tokens, engine.step());
     for (const runtime::EngineToken& token : tokens) {
       Prompt& prompt = prompts[index.at(token.request)];
-      prompt.generated += token.has_token, prompt.generated_text += token.text;
+      if (token.has_token) prompt.generated.push_back(token.id);
+      if (token.logprobs) prompt.logprobs.push_back(*token.logprobs);
+      prompt.generated_text += token.text;
       prompt.finish = token.finish, prompt.status = token.status;
     }
     for (; printed < prompts.size() && prompts[printed].finish != runtime::FinishReason::kNone;

@@ -8,6 +8,7 @@
 #include <optional>
 
 #include "common/program.h"
+#include "common/sampling.h"
 #include "generate/batch.h"
 #include "hadal/runtime/generator.h"
 #include "hadal/runtime/text_stream.h"
@@ -22,6 +23,7 @@ struct Arguments {
   std::string prompt = "Once upon a time";
   std::optional<std::string> prompt_file, ids, prompts;
   uint32_t rows = 32;
+  std::optional<uint32_t> logprobs;
   bool speculate = false;
   runtime::GenerateOptions generate;
   std::vector<std::string> stop;
@@ -100,6 +102,7 @@ void print_summary(const examples::LoadedModel& loaded, double warm_up_seconds,
 Status run(Arguments& a) {
   HADAL_TRY(runtime::check_sampling(a.generate.sampling));
   HADAL_ASSIGN(const model::ModelConfig config, examples::load_config(a.model.directory));
+  HADAL_TRY(runtime::check_sampling(a.generate.sampling, config.vocab_size));
   std::optional<model::Tokenizer> tokenizer;  // not needed from ids to ids
   if (!a.ids || !a.print_ids) {
     HADAL_ASSIGN(tokenizer, model::Tokenizer::load(a.model.directory));
@@ -160,6 +163,7 @@ Status run_batch(const Arguments& a) {
   batch.model = a.model, batch.prompts_file = *a.prompts, batch.rows = a.rows;
   batch.max_new_tokens = a.generate.max_new_tokens, batch.sampling = a.generate.sampling;
   batch.stop = a.stop;
+  batch.logprobs = a.logprobs;
   batch.ignore_eos = a.ignore_eos, batch.speculate = a.speculate, batch.quiet = a.quiet;
   return examples::generate_batch(batch);
 }
@@ -168,7 +172,6 @@ Status run_batch(const Arguments& a) {
 
 int main(int argc, char** argv) {
   Arguments a;
-  auto& sampling = a.generate.sampling;
   CLI::App app("Streams text from a checkpoint of the DeepSeek-V3 family.", kProgram);
   app.add_option("MODEL_DIR", a.model.directory, "config.json, *.safetensors, tokenizer.json")
       ->required();
@@ -192,14 +195,13 @@ int main(int argc, char** argv) {
       ->capture_default_str();
   app.add_flag("--speculate", a.speculate, "draft with the checkpoint's MTP layer where it pays")
       ->needs(prompts);
+  app.add_option("--logprobs", a.logprobs,
+                 "print log-probabilities: of each token, and of that many of the most probable "
+                 "ones")
+      ->check(CLI::Range(0u, kMaxTopLogprobs))
+      ->needs(prompts);
   app.add_option("-n,--max-new-tokens", a.generate.max_new_tokens)->capture_default_str();
-  app.add_option("--temperature", sampling.temperature, "0 is greedy")->capture_default_str();
-  app.add_option("--top-k", sampling.top_k, "0 is off")->capture_default_str();
-  app.add_option("--top-p", sampling.top_p, "1 is off")->capture_default_str();
-  app.add_option("--min-p", sampling.min_p, "0 is off")->capture_default_str();
-  app.add_option("--seed", sampling.seed)
-      ->check(examples::refuse_inexact_integer)
-      ->capture_default_str();
+  examples::add_sampling_options(app, a.generate.sampling);
   app.add_option("--context", a.model.context, "positions to plan for; 0 is the model's own");
   app.add_option("--chunk", a.model.max_tokens, "prompt tokens per prefill step")
       ->check(CLI::Range(1u, 65536u))
