@@ -341,6 +341,7 @@ Result<LoadedModel> load_model(const ModelRequest& request) {
   model::LoadOptions load;
   load.absorb_bf16 = request.absorb_bf16;
   load.load_mtp = request.load_mtp;
+  load.read_ahead_bytes = uint64_t{32} << 20;
   HADAL_ASSIGN(const uint64_t weights_bytes, model::weights_device_bytes(checkpoint, config, load));
   DeviceOptions device_options;
   device_options.select = request.device;
