@@ -224,7 +224,7 @@ Status Engine::run_prefill(const StepPlan& plan, std::vector<EngineToken>& token
                            .sampling.set_row(sampler_, row, ids, {}, work.begin + work.tokens - 1);
     last_rows.push_back(rows - 1);
   }
-  HADAL_TRY(sampler_.prepare(uint32_t(last_rows.size())).status());
+  if (!last_rows.empty()) HADAL_TRY(sampler_.prepare(uint32_t(last_rows.size())).status());
   const auto draw = [&](Recorder& recorder) -> Status {
     if (last_rows.empty()) return {};
     HADAL_TRY(model_->record_head(recorder, last_rows));

@@ -194,7 +194,8 @@ int main(int argc, char** argv) {
   app.add_option("--seed", sampling.seed)
       ->check(examples::refuse_inexact_integer)
       ->capture_default_str();
-  app.add_option("--context", a.model.context, "positions to plan for; 0 is the model's own");
+  app.add_option("--context", a.model.context,
+                 "positions to plan for; 0 is the model's own, or the longest that fits");
   app.add_option("--chunk", a.model.max_tokens, "prompt tokens per prefill step")
       ->check(CLI::Range(1u, 65536u))
       ->capture_default_str();

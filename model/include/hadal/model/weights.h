@@ -131,5 +131,9 @@ class Weights {
 [[nodiscard]] Result<uint64_t> weights_device_bytes(const Checkpoint& checkpoint,
                                                     const ModelConfig& config,
                                                     const LoadOptions& options = {});
+// The same by config.json alone, before there is a checkpoint: of one as they are published, every
+// linear in the config's weight format, the MTP module with the main model's embedding and head.
+[[nodiscard]] uint64_t weights_device_bytes(const ModelConfig& config,
+                                            const LoadOptions& options = {});
 
 }  // namespace hadal::model
