@@ -20,7 +20,9 @@ set(HADAL_KERNELS
     moe_gate
     moe_permute
     moe_tiles
-    sample)
+    logit_adjust
+    sample
+    top_logprobs)
 
 foreach(kernel IN LISTS HADAL_KERNELS)
   foreach(file IN ITEMS

@@ -43,6 +43,7 @@ Engine::Engine(model::Model& model, const KvCache& cache, PagePool& pages, Engin
       decode_(std::move(decode)),
       sampler_(std::move(sampler)),
       drafter_(std::move(drafter)),
+      row_status_(options.max_rows),
       scheduler_(pages, scheduler_options(options, model.options().max_context)) {}
 
 Result<Engine> Engine::create(Device& device, model::Model& model, const KvCache& cache,
@@ -66,7 +67,9 @@ Result<Engine> Engine::create(Device& device, model::Model& model, const KvCache
         Errc::kUnsupported,
         "engine: the checkpoint has no MTP layer to speculate with, or it was not loaded");
   }
-  HADAL_ASSIGN(PrefillPipeline prefill, PrefillPipeline::create(device, model, cache));
+  HADAL_ASSIGN(PrefillPipeline prefill,
+               PrefillPipeline::create(device, model, cache, {},
+                                       std::min(options.max_rows, options.max_chunk)));
   HADAL_ASSIGN(DecodePipeline decode,
                DecodePipeline::create(device, model, cache, options.max_rows));
   HADAL_ASSIGN(Sampler sampler,
@@ -78,9 +81,18 @@ Result<Engine> Engine::create(Device& device, model::Model& model, const KvCache
                 std::move(sampler), std::move(drafter));
 }
 
-Result<RequestId> Engine::add(const EngineRequest& request) {
-  HADAL_TRY(check_sampling(request.sampling));
+uint32_t Engine::new_tokens(const EngineRequest& request) const {
+  return std::min(request.max_new_tokens,
+                  model_->options().max_context - uint32_t(request.prompt.size()));
+}
+
+Status Engine::check(const EngineRequest& request) const {
   const uint32_t context = model_->options().max_context, vocab = model_->config().vocab_size;
+  HADAL_TRY(check_sampling(request.sampling, vocab));
+  if (request.logprobs && *request.logprobs > kMaxTopLogprobs) {
+    return error(
+        fmt::format("logprobs must be at most {}, got {}", kMaxTopLogprobs, *request.logprobs));
+  }
   if (request.prompt.size() >= context) {
     return error(fmt::format("the prompt must be shorter than the context of {} tokens, got {}",
                              context, request.prompt.size()));
@@ -90,50 +102,105 @@ Result<RequestId> Engine::add(const EngineRequest& request) {
     return error(
         fmt::format("token ids must be below {}, got {} at index {}", vocab, request.prompt[i], i));
   }
-  const uint32_t prompt = uint32_t(request.prompt.size());
-  const uint32_t tokens = std::min(request.max_new_tokens, context - prompt);
+  if (options_.tokenizer) {
+    HADAL_TRY(check_stop_strings(*options_.tokenizer, request.stop));
+  } else if (!request.stop.empty()) {
+    return error("stop strings need EngineOptions::tokenizer, got none");
+  }
+  return scheduler_.check(request.prompt.size(), new_tokens(request));
+}
+
+Result<RequestId> Engine::add(const EngineRequest& request) {
+  HADAL_TRY(lost_);
+  HADAL_TRY(check(request));
+  std::optional<TextStream> text;
+  if (options_.tokenizer) {
+    HADAL_ASSIGN(text, TextStream::create(*options_.tokenizer, request.stop));
+  }
+  const uint32_t tokens = new_tokens(request);
   HADAL_ASSIGN(const RequestId id, scheduler_.add({request.prompt, tokens, request.priority}));
-  requests_[id] = {request.sampling, request.stop_ids, prompt + tokens, {}};
+  RequestSampling sampling(request.sampling, request.logprobs, request.mask, request.prompt,
+                           model_->config().vocab_size);
+  RequestOutput output(id, tokens, request.stop_ids, std::move(text));
+  requests_.emplace(id, Request{std::move(sampling), std::move(output), request.deadline, {}});
+  if (request.deadline) deadlines_.emplace(*request.deadline, id);
   return id;
 }
 
 void Engine::cancel(RequestId request) {
-  if (requests_.erase(request)) scheduler_.remove(request);
+  const auto found = requests_.find(request);
+  if (found == requests_.end()) return;
+  if (const auto& deadline = found->second.deadline) deadlines_.erase({*deadline, request});
+  requests_.erase(found);
+  scheduler_.remove(request);
 }
 
 Result<std::vector<EngineToken>> Engine::step() {
+  HADAL_TRY(lost_);
+  std::vector<EngineToken> tokens;
+  end_late(tokens);
   const StepPlan plan = scheduler_.plan();
-  if (plan.empty()) return std::vector<EngineToken>();
-  Result<std::vector<EngineToken>> tokens = run_plan(plan);
-  if (!tokens.ok()) {
-    // What the cache holds of the step's sequences is unknown.
-    for (const auto& [id, request] : requests_) scheduler_.remove(id);
-    requests_.clear();
-  }
+  if (!plan.empty()) run_plan(plan, tokens);
   return tokens;
 }
 
-Result<std::vector<EngineToken>> Engine::run_plan(const StepPlan& plan) {
-  std::vector<EngineToken> tokens;
+void Engine::run_plan(const StepPlan& plan, std::vector<EngineToken>& tokens) {
   uint32_t rows = 0, prefilled = 0;
   double decode_seconds = 0.0, prefill_seconds = 0.0;
   if (!plan.decode.empty()) {
-    for (const PlannedWork& work : plan.decode) rows += work.tokens + work.drafts;
     const Stopwatch watch;
-    HADAL_TRY(run_decode(plan, tokens));
-    decode_seconds = watch.seconds();
+    if (const Status status = run_decode(plan, tokens); status.ok()) {
+      for (const PlannedWork& work : plan.decode) rows += work.tokens + work.drafts;
+      decode_seconds = watch.seconds();
+    } else {
+      fail(plan.decode, status, tokens);
+    }
   }
-  for (const PlannedWork& work : plan.prefill) {
+  if (!plan.prefill.empty() && lost_.ok()) {
     const Stopwatch watch;
-    HADAL_TRY(run_prefill(work, tokens));
-    prefilled += work.tokens;
-    prefill_seconds += watch.seconds();
+    if (const Status status = run_prefill(plan, tokens); status.ok()) {
+      for (const PlannedWork& work : plan.prefill) prefilled += work.tokens;
+      prefill_seconds = watch.seconds();
+    } else {
+      fail(plan.prefill, status, tokens);
+    }
   }
   scheduler_.measured(rows, decode_seconds, prefilled, prefill_seconds);
   ++stats_.steps;
   stats_.decoded_rows += rows, stats_.prefilled_tokens += prefilled;
   stats_.decode_seconds += decode_seconds, stats_.prefill_seconds += prefill_seconds;
-  return tokens;
+}
+
+void Engine::fail(std::span<const PlannedWork> work, const Status& status,
+                  std::vector<EngineToken>& tokens) {
+  for (const PlannedWork& w : work) {
+    // What the work's pages hold is unknown: nobody may take them over.
+    const auto pages = scheduler_.pages(w.request).block_table();
+    for (const uint32_t page : pages.subspan(w.begin / kPageTokens)) pages_->forget(page);
+    end(w.request, FinishReason::kFailed, status, tokens);
+  }
+  if (status.code() != Errc::kDeviceLost) return;
+  lost_ = {Errc::kDeviceLost,
+           "engine: the device is lost; it and all that was created on it must be created again"};
+  std::vector<RequestId> others;
+  for (const auto& [id, request] : requests_) others.push_back(id);
+  std::sort(others.begin(), others.end());
+  for (const RequestId id : others) end(id, FinishReason::kFailed, status, tokens);
+}
+
+void Engine::end_late(std::vector<EngineToken>& tokens) {
+  if (deadlines_.empty()) return;
+  const auto now = std::chrono::steady_clock::now();
+  while (!deadlines_.empty() && deadlines_.begin()->first <= now) {
+    end(deadlines_.begin()->second, FinishReason::kDeadline, {}, tokens);
+  }
+}
+
+void Engine::end(RequestId request, FinishReason reason, const Status& status,
+                 std::vector<EngineToken>& tokens) {
+  tokens.push_back(requests_.at(request).output.end(reason, status));
+  stats_.failed_requests += reason == FinishReason::kFailed;
+  cancel(request);
 }
 
 Status Engine::record_draw(Recorder& recorder, uint32_t first, uint32_t rows) {
@@ -157,13 +224,16 @@ Status Engine::run_decode(const StepPlan& plan, std::vector<EngineToken>& tokens
   for (const PlannedWork& work : plan.decode) {
     const auto ids = scheduler_.tokens(work.request);
     SequencePages* pages = &scheduler_.pages(work.request);
-    const Request& request = requests_.at(work.request);
+    Request& request = requests_.at(work.request);
+    const auto drafts =
+        request.draft ? std::span<const uint32_t>(&*request.draft, 1) : std::span<const uint32_t>();
     for (uint32_t i = 0; i < work.tokens + work.drafts; ++i) {
-      const uint32_t position = work.begin + i;
-      sampler_.set_row(uint32_t(rows.size()), request.sampling, position + 1);
+      const uint32_t position = work.begin + i, row = uint32_t(rows.size());
+      row_status_[row] = request.sampling.set_row(sampler_, row, ids, drafts, position);
       rows.push_back({pages, position < ids.size() ? ids[position] : *request.draft, position});
     }
   }
+  HADAL_TRY(sampler_.prepare(uint32_t(rows.size())).status());
   const Stopwatch watch;
   const auto draw = [&](Recorder& recorder, const model::DecodeBatch& batch) -> Status {
     HADAL_TRY(record_draw(recorder, 0, batch.tokens));
@@ -185,12 +255,12 @@ Status Engine::run_decode(const StepPlan& plan, std::vector<EngineToken>& tokens
 void Engine::take_tokens(const PlannedWork& work, uint32_t row, bool drafted,
                          std::vector<EngineToken>& tokens) {
   const std::optional<uint32_t> draft = requests_.at(work.request).draft;
-  if (!take_token(work.request, sampler_.id(row), tokens)) return;
+  if (!take_token(work.request, row, tokens)) return;
   stats_.verified_drafts += work.drafts;
   if (work.drafts && *draft == sampler_.id(row)) {
     ++stats_.accepted_drafts;
     scheduler_.accept_draft(work.request);
-    if (!take_token(work.request, sampler_.id(++row), tokens)) return;
+    if (!take_token(work.request, ++row, tokens)) return;
   }
   Request& request = requests_.at(work.request);
   request.draft.reset();
@@ -198,48 +268,73 @@ void Engine::take_tokens(const PlannedWork& work, uint32_t row, bool drafted,
   scheduler_.set_drafts(work.request, drafted ? 1 : 0);
 }
 
-Status Engine::run_prefill(const PlannedWork& work, std::vector<EngineToken>& tokens) {
-  const auto ids = scheduler_.tokens(work.request).subspan(work.begin, work.tokens);
-  if (work.last) {
-    sampler_.set_row(0, requests_.at(work.request).sampling, work.begin + work.tokens);
+Status Engine::run_prefill(const StepPlan& plan, std::vector<EngineToken>& tokens) {
+  std::vector<PrefillPart> parts;
+  std::vector<uint32_t> last_rows;  // whose hidden state gives a request's first token
+  uint32_t rows = 0;
+  for (const PlannedWork& work : plan.prefill) {
+    const auto ids = scheduler_.tokens(work.request);
+    parts.push_back(
+        {&scheduler_.pages(work.request), work.begin, ids.subspan(work.begin, work.tokens)});
+    rows += work.tokens;
+    if (!work.last) continue;
+    const uint32_t row = uint32_t(last_rows.size());
+    row_status_[row] = requests_.at(work.request)
+                           .sampling.set_row(sampler_, row, ids, {}, work.begin + work.tokens - 1);
+    last_rows.push_back(rows - 1);
   }
-  HADAL_TRY(prefill_.run(scheduler_.pages(work.request), work.begin, ids,
-                         [&](Recorder& recorder, const PrefillChunk& chunk) -> Status {
-                           if (!work.last || !chunk.last) return {};
-                           return record_draw(recorder, chunk.tokens - 1, 1);
-                         }));
-  scheduler_.done(work);
-  if (work.last && !take_token(work.request, sampler_.id(0), tokens)) return {};
-  return options_.speculate ? prefill_drafts(work) : Status();
-}
-
-Status Engine::prefill_drafts(const PlannedWork& work) {
-  const auto next = scheduler_.tokens(work.request).subspan(work.begin + 1, work.tokens);
-  const auto draw = [&](Recorder& recorder, const PrefillChunk& chunk) -> Status {
-    if (!work.last) return {};
-    HADAL_TRY(model_->record_mtp_head(recorder, 0, chunk.tokens - 1, 1));
-    return drafter_.record(recorder, model_->logits().address(), 1);
+  if (!last_rows.empty()) HADAL_TRY(sampler_.prepare(uint32_t(last_rows.size())).status());
+  const auto draw = [&](Recorder& recorder) -> Status {
+    if (last_rows.empty()) return {};
+    HADAL_TRY(model_->record_head(recorder, last_rows));
+    return sampler_.record(recorder, model_->logits().address(), uint32_t(last_rows.size()));
   };
-  HADAL_TRY(prefill_.run_mtp(0, scheduler_.pages(work.request), work.begin, next, model_->hidden(),
-                             draw));
-  if (!work.last) return {};
-  requests_.at(work.request).draft = drafter_.id(0);
-  scheduler_.set_drafts(work.request, 1);
+  HADAL_TRY(prefill_.run_pass(parts, draw));
+  if (options_.speculate) HADAL_TRY(prefill_drafts(plan, last_rows));
+  uint32_t drawn = 0;
+  for (const PlannedWork& work : plan.prefill) {
+    scheduler_.done(work);
+    if (!work.last) continue;
+    const uint32_t row = drawn++;
+    if (!take_token(work.request, row, tokens) || !options_.speculate) continue;
+    requests_.at(work.request).draft = drafter_.id(row);
+    scheduler_.set_drafts(work.request, 1);
+  }
   return {};
 }
 
-bool Engine::take_token(RequestId id, uint32_t drawn, std::vector<EngineToken>& tokens) {
-  const Request& request = requests_.at(id);
-  EngineToken token{id, drawn};
-  scheduler_.append(id, token.id);
-  if (std::find(request.stop_ids.begin(), request.stop_ids.end(), token.id) !=
-      request.stop_ids.end()) {
-    token.finish = FinishReason::kStop;
-  } else if (scheduler_.tokens(id).size() >= request.length) {
-    token.finish = FinishReason::kLength;
+Status Engine::prefill_drafts(const StepPlan& plan, std::span<const uint32_t> last_rows) {
+  std::vector<std::vector<uint32_t>> next_ids;  // each token's successor
+  uint32_t drawn = 0;
+  for (const PlannedWork& work : plan.prefill) {
+    const auto ids = scheduler_.tokens(work.request).subspan(work.begin + 1);
+    next_ids.emplace_back(ids.begin(), ids.begin() + (work.last ? work.tokens - 1 : work.tokens));
+    if (work.last) next_ids.back().push_back(sampler_.id(drawn++));
   }
-  tokens.push_back(token);
-  if (token.finish == FinishReason::kNone) return true;
+  std::vector<PrefillPart> parts;
+  for (size_t i = 0; i < plan.prefill.size(); ++i) {
+    const PlannedWork& work = plan.prefill[i];
+    parts.push_back({&scheduler_.pages(work.request), work.begin, next_ids[i]});
+  }
+  return prefill_.run_mtp_pass(0, parts, model_->hidden(), [&](Recorder& recorder) -> Status {
+    if (last_rows.empty()) return {};
+    HADAL_TRY(model_->record_mtp_head(recorder, 0, last_rows));
+    return drafter_.record(recorder, model_->logits().address(), uint32_t(last_rows.size()));
+  });
+}
+
+bool Engine::take_token(RequestId id, uint32_t row, std::vector<EngineToken>& tokens) {
+  if (!row_status_[row].ok()) {
+    end(id, FinishReason::kFailed, row_status_[row], tokens);
+    return false;
+  }
+  Request& request = requests_.at(id);
+  scheduler_.append(id, sampler_.id(row));
+  tokens.push_back(request.output.token(sampler_.id(row)));
+  tokens.back().logprobs = request.sampling.logprobs(sampler_, row);
+  const FinishReason finish = tokens.back().finish;
+  if (finish == FinishReason::kNone) return true;
+  stats_.failed_requests += finish == FinishReason::kFailed;
   cancel(id);
   return false;
 }

@@ -46,8 +46,13 @@ Status Generator::warm_up(uint32_t prompt_tokens) {
 
 Result<GenerateResult> Generator::generate(std::span<const uint32_t> prompt,
                                            const GenerateOptions& options) {
-  HADAL_TRY(check_sampling(options.sampling));
-  const uint32_t context = model_->options().max_context;
+  const uint32_t context = model_->options().max_context, vocab = model_->config().vocab_size;
+  HADAL_TRY(check_sampling(options.sampling, vocab));
+  if (options.logprobs && *options.logprobs > kMaxTopLogprobs) {
+    return Status(Errc::kInvalidArgument,
+                  fmt::format("generate: logprobs must be at most {}, got {}", kMaxTopLogprobs,
+                              *options.logprobs));
+  }
   if (prompt.empty()) {
     return Status(Errc::kInvalidArgument,
                   "generate: the prompt must have at least one token, got 0");
@@ -70,7 +75,13 @@ Result<GenerateResult> Generator::generate(std::span<const uint32_t> prompt,
   if (limit == 0) return result;
 
   const auto start = Clock::now();
-  sampler_.set_row(0, options.sampling, result.prompt_tokens);
+  std::vector<uint32_t> ids(prompt.begin(), prompt.end());  // and generated
+  RequestSampling sampling(options.sampling, options.logprobs, options.mask, prompt, vocab);
+  const auto set_row = [&]() -> Status {
+    HADAL_TRY(sampling.set_row(sampler_, 0, ids, {}, uint32_t(ids.size()) - 1));
+    return sampler_.prepare(1).status();
+  };
+  HADAL_TRY(set_row());
   // The last hidden row of the batch -> logits -> an id.
   const auto draw = [&](Recorder& recorder, uint32_t row) -> Status {
     HADAL_TRY(model_->record_head(recorder, row, 1));
@@ -92,11 +103,13 @@ Result<GenerateResult> Generator::generate(std::span<const uint32_t> prompt,
   uint32_t id = sampler_.id(0);
   for (uint32_t position = result.prompt_tokens;; ++position) {
     result.ids.push_back(id);
+    ids.push_back(id);
+    if (options.logprobs) result.logprobs.push_back(*sampling.logprobs(sampler_, 0));
     if ((options.on_token && !options.on_token(id)) || is_stop(id)) break;
     if (result.ids.size() >= limit) break;
     if (is_cancelled()) return Status(Errc::kCancelled, "generate: cancelled");
     const DecodeRow row{&sequence, id, position};
-    sampler_.set_row(0, options.sampling, position + 1);
+    HADAL_TRY(set_row());
     HADAL_TRY(decode_.step({&row, 1}, [&](Recorder& recorder, const model::DecodeBatch&) {
       return draw(recorder, 0);
     }));

@@ -22,30 +22,36 @@ void learn(double& mean, double value) {
 
 Scheduler::Scheduler(PagePool& pool, SchedulerOptions options) : pool_(&pool), options_(options) {}
 
-Result<RequestId> Scheduler::add(RequestSpec spec) {
+Status Scheduler::check(size_t prompt_tokens, uint32_t max_new_tokens) const {
   const auto error = [](Errc code, std::string text) {
     return Status(code, "scheduler: " + std::move(text));
   };
-  if (spec.prompt.empty()) {
+  if (prompt_tokens == 0) {
     return error(Errc::kInvalidArgument, "the prompt must have at least one token, got 0");
   }
-  if (spec.max_new_tokens == 0) {
+  if (max_new_tokens == 0) {
     return error(Errc::kInvalidArgument, "max_new_tokens must be at least 1, got 0");
   }
-  const uint64_t positions = spec.prompt.size() + uint64_t{spec.max_new_tokens};
+  const uint64_t positions = prompt_tokens + uint64_t{max_new_tokens};
   if (positions > options_.max_context) {
     return error(Errc::kInvalidArgument,
                  fmt::format("prompt and new tokens must be at most the context of {}, got {} + {}",
-                             options_.max_context, spec.prompt.size(), spec.max_new_tokens));
+                             options_.max_context, prompt_tokens, max_new_tokens));
   }
   const uint32_t pages = ceil_div(uint32_t(positions), kPageTokens);
   if (pages > pool_->total_pages()) {
     return error(Errc::kOutOfDeviceMemory,
                  fmt::format("{} pages are needed, the cache has {}", pages, pool_->total_pages()));
   }
+  return {};
+}
+
+Result<RequestId> Scheduler::add(RequestSpec spec) {
+  HADAL_TRY(check(spec.prompt.size(), spec.max_new_tokens));
   Request request(*pool_);
   request.id = ++last_id_, request.ids = std::move(spec.prompt), request.priority = spec.priority;
-  request.prompt_tokens = request.known(), request.max_tokens = uint32_t(positions);
+  request.prompt_tokens = request.known();
+  request.max_tokens = request.prompt_tokens + spec.max_new_tokens;
   requests_.push_back(std::move(request));
   return last_id_;
 }

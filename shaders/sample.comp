@@ -21,8 +21,9 @@ const uint kCount = 0;   // a token weighs 1
 const uint kMass = 1;    // its fixed-point probability mass
 const uint kChosen = 2;  // the same, 0 below min_p: the final distribution
 const uint kDigits = 16;
+const uint kExactSums = kDigits;
+#include "lib/exact_mass.glsl"
 
-shared uint sum_limbs[kDigits * 3];
 shared uint64_t chunk_sums[kSampleMaxWorkgroup];
 shared uint found_chunk;
 shared uint64_t found_rest;
@@ -41,21 +42,9 @@ uint token_key(uint id) { return order_key(UintIn(logits + uint64_t(id) * 4).v);
 
 bool kept(uint key, uint id) { return key > threshold || (key == threshold && id < tie_end); }
 
-// A float in [0, 1] times 2^40, rounded down; 0 for NaN.
-uint64_t fixed_point(float w) {
-  uint bits = floatBitsToUint(w);
-  if (bits > 0x7f800000u) return 0;
-  bits = min(bits, 0x3f800000u);
-  uint exponent = bits >> 23;
-  uint64_t mantissa = uint64_t((bits & 0x007fffffu) | 0x00800000u);
-  // The exponent at which the mantissa is the result.
-  const uint unit = 127 + 23 - kSampleWeightBits;
-  return exponent >= unit ? mantissa << (exponent - unit) : mantissa >> min(unit - exponent, 31u);
-}
-
 uint64_t weight_of(uint key) {
   if (key == kOrderKeyMinusInfinity) return 0;
-  if (key == top_key) return uint64_t(1) << kSampleWeightBits;
+  if (key == top_key) return uint64_t(1) << kMassBits;
   return fixed_point(exp((order_key_value(key) - top_value) / temperature));
 }
 
@@ -64,27 +53,6 @@ uint64_t measure(uint mode, uint key, uint id) {
   if (mode == kCount) return 1;
   uint64_t w = weight_of(key);
   return mode == kChosen && w < min_weight ? 0 : w;
-}
-
-// Workgroup sums of 64-bit values, several at a time, in 21-bit limbs: 1024 of them fit 32 bits.
-void sums_begin() {
-  barrier();
-  for (uint i = gl_LocalInvocationID.x; i < kDigits * 3; i += gl_WorkGroupSize.x) sum_limbs[i] = 0;
-  barrier();
-}
-void sums_add(uint slot, uint64_t value) {
-  uint a = subgroupAdd(uint(value) & 0x1fffffu);
-  uint b = subgroupAdd(uint(value >> 21) & 0x1fffffu);
-  uint c = subgroupAdd(uint(value >> 42));
-  if (subgroupElect()) {
-    atomicAdd(sum_limbs[slot * 3], a);
-    atomicAdd(sum_limbs[slot * 3 + 1], b);
-    atomicAdd(sum_limbs[slot * 3 + 2], c);
-  }
-}
-uint64_t sums_get(uint slot) {
-  return uint64_t(sum_limbs[slot * 3]) + (uint64_t(sum_limbs[slot * 3 + 1]) << 21) +
-         (uint64_t(sum_limbs[slot * 3 + 2]) << 42);
 }
 
 // The whole mass of the tokens that are in.

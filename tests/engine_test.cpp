@@ -9,33 +9,40 @@
 #include "support/golden.h"
 #include "support/gpu.h"
 #include "support/random.h"
-#include "support/test_model.h"
+#include "support/served_model.h"
 
 namespace hadal::test {
 namespace {
 
-constexpr const char* kModel = HADAL_SOURCE_DIR "/examples/models/fables";
+// Forbids about a third of the tokens, others after each token, and sometimes none: a function of
+// the generated tokens, as the rules ask.
+bool changing_mask(std::span<const uint32_t> generated, std::span<uint32_t> bits) {
+  const uint32_t last = generated.empty() ? 1 : generated.back(),
+                 count = uint32_t(generated.size());
+  if ((last + count) % 7 == 3) return false;
+  Random random(last * 1000 + count);
+  for (uint32_t& word : bits) word = random.bits() | random.bits();
+  bits[0] |= 1u << 5;
+  return true;
+}
 
-// A model whose cache has `pages` pages.
-struct Served {
-  TestModel model;
-  runtime::PagePool pool;
-  Served(uint32_t pages, uint32_t rows, uint32_t context)
-      : model(kModel, options(pages, rows, context)), pool(pages) {}
-  static TestModelOptions options(uint32_t pages, uint32_t rows, uint32_t context) {
-    TestModelOptions o = for_context(context, 64);
-    o.model.max_decode_rows = rows;
-    o.pages = pages;
-    return o;
+void random_sampling(Random& random, runtime::EngineRequest& request) {
+  auto& sampling = request.sampling;
+  if (random.below(2)) {
+    sampling.temperature = 0.8f, sampling.top_p = 0.9f;
+    sampling.seed = random.below(1000);
   }
-  [[nodiscard]] runtime::Engine engine(runtime::EngineOptions options) {
-    options.max_rows = model.model().options().max_decode_rows;
-    options.max_chunk = 64;
-    auto engine = runtime::Engine::create(*device(), model.model(), model.cache(), pool, options);
-    EXPECT_TRUE(engine.ok()) << engine.status().message();
-    return std::move(engine).value();
+  if (random.below(3) == 0) sampling.repetition_penalty = random.uniform(0.8f, 1.6f);
+  if (random.below(3) == 0) sampling.presence_penalty = random.uniform(-1.0f, 2.0f);
+  if (random.below(3) == 0) sampling.frequency_penalty = random.uniform(-0.2f, 2.0f);
+  if (random.below(3) == 0) {
+    for (uint32_t i = 0; i < 30; ++i) {
+      sampling.logit_bias.push_back({i * 16 + random.below(16), random.uniform(-4.0f, 4.0f)});
+    }
   }
-};
+  if (random.below(3) == 0) request.mask = changing_mask;
+  if (random.below(2)) request.logprobs = random.below(21);
+}
 
 runtime::EngineRequest random_request(Random& random, uint32_t context) {
   runtime::EngineRequest request;
@@ -45,22 +52,27 @@ runtime::EngineRequest random_request(Random& random, uint32_t context) {
     request.prompt.push_back(i < 100 ? 3 + (i * 7 + beginning) % 400 : random.below(500));
   }
   request.max_new_tokens = 1 + random.below(std::min(90u, context - length));
-  if (random.below(2)) {
-    request.sampling.temperature = 0.8f, request.sampling.top_p = 0.9f;
-    request.sampling.seed = random.below(1000);
-  }
+  random_sampling(random, request);
   if (random.below(3) == 0) request.stop_ids = {random.below(500), random.below(500)};
   request.priority = int32_t(random.below(3));
   return request;
 }
 
-std::vector<uint32_t> alone(runtime::Generator& generator, const runtime::EngineRequest& request) {
+// What a request gave.
+struct Given {
+  std::vector<uint32_t> ids;
+  std::vector<runtime::TokenLogprobs> logprobs;
+  bool operator==(const Given&) const = default;
+};
+
+Given alone(runtime::Generator& generator, const runtime::EngineRequest& request) {
   runtime::GenerateOptions options;
   options.max_new_tokens = request.max_new_tokens;
   options.sampling = request.sampling, options.stop_ids = request.stop_ids;
+  options.logprobs = request.logprobs, options.mask = request.mask;
   auto result = generator.generate(request.prompt, options);
   EXPECT_TRUE(result.ok()) << result.status().message();
-  return result.ok() ? result->ids : std::vector<uint32_t>();
+  return result.ok() ? Given{result->ids, result->logprobs} : Given{};
 }
 
 // 40 requests in 6 pages, 6 at a time: preempted, replayed, with common prefixes, cancelled.
@@ -74,7 +86,7 @@ runtime::EngineStats expect_tokens_as_alone(runtime::EngineOptions options) {
   options.aging_steps = 20, options.step_seconds = 0.005;
   runtime::Engine engine = many.engine(options);
   Random random(5);
-  std::map<runtime::RequestId, std::vector<uint32_t>> expected, got;
+  std::map<runtime::RequestId, Given> expected, got;
   std::map<runtime::RequestId, runtime::FinishReason> finished;
   uint32_t made = 0, cancelled = 0;
   while (made < 40 || !engine.idle()) {
@@ -98,12 +110,16 @@ runtime::EngineStats expect_tokens_as_alone(runtime::EngineOptions options) {
     if (!tokens.ok()) return {};
     for (const runtime::EngineToken& token : *tokens) {
       EXPECT_FALSE(finished.count(token.request));
-      got[token.request].push_back(token.id);
+      EXPECT_TRUE(token.status.ok()) << token.status.message();
+      if (!token.has_token) return {};
+      got[token.request].ids.push_back(token.id);
+      if (token.logprobs) got[token.request].logprobs.push_back(*token.logprobs);
       if (token.finish != runtime::FinishReason::kNone) finished[token.request] = token.finish;
     }
   }
-  for (const auto& [id, ids] : expected) {
-    EXPECT_EQ(got[id], ids) << "request " << id;
+  for (const auto& [id, given] : expected) {
+    EXPECT_EQ(got[id].ids, given.ids) << "request " << id;
+    EXPECT_TRUE(got[id].logprobs == given.logprobs) << "request " << id;
     EXPECT_TRUE(finished.count(id)) << id;
   }
   EXPECT_EQ(got.size(), expected.size());
@@ -152,7 +168,7 @@ TEST_F(EngineGpu, DraftsAreOftenRight) {
 TEST_F(EngineGpu, SpeculationNeedsTheMtpLayer) {
   TestModelOptions o = Served::options(4, 2, 128);
   o.load.load_mtp = false;
-  TestModel model(kModel, o);
+  TestModel model(kFables, o);
   ASSERT_TRUE(model.ok());
   runtime::EngineOptions options;
   options.max_rows = 2, options.max_chunk = 64, options.speculate = true;
@@ -190,6 +206,65 @@ TEST_F(EngineGpu, EndsByLengthContextAndStop) {
   EXPECT_EQ(tokens[0].finish, runtime::FinishReason::kNone);
 }
 
+TEST_F(EngineGpu, PenaltiesBiasesAndMasksReachTheTokens) {
+  Served served(8, 4, 128);
+  ASSERT_TRUE(served.model.ok());
+  runtime::Engine engine = served.engine({});
+  runtime::EngineRequest plain;
+  plain.prompt = load_golden("fables_king").ids, plain.max_new_tokens = 20;
+  plain.prompt.resize(20), plain.logprobs = 3;
+  runtime::EngineRequest biased = plain, masked = plain, penalised = plain, failing = plain;
+  biased.sampling.logit_bias = {{77, 100.0f}};
+  masked.mask = [](std::span<const uint32_t> generated, std::span<uint32_t> bits) {
+    bits[3] = 1u << generated.size() % 32;  // 96, 97, ...
+    return true;
+  };
+  penalised.sampling.frequency_penalty = penalised.sampling.presence_penalty = 2.0f;
+  failing.mask = [](std::span<const uint32_t> generated, std::span<uint32_t>) {
+    if (generated.size() == 5) throw std::runtime_error("no rule");
+    return false;
+  };
+  std::map<runtime::RequestId, Given> got;
+  std::vector<runtime::RequestId> ids;
+  for (const auto& request : {plain, biased, masked, penalised})
+    ids.push_back(*engine.add(request));
+  const runtime::RequestId failed = *engine.add(failing);
+  runtime::EngineToken failure;  // the last of its entries
+  while (!engine.idle()) {
+    const auto tokens = engine.step();
+    ASSERT_TRUE(tokens.ok()) << tokens.status().message();
+    for (const runtime::EngineToken& token : *tokens) {
+      if (token.has_token) got[token.request].ids.push_back(token.id);
+      if (token.request == failed) failure = token;
+      EXPECT_TRUE(token.status.ok() || token.request == failed);
+      if (token.logprobs) got[token.request].logprobs.push_back(*token.logprobs);
+    }
+  }
+  for (const runtime::RequestId id : ids) {
+    ASSERT_EQ(got[id].ids.size(), 20u);
+    ASSERT_EQ(got[id].logprobs.size(), 20u);
+  }
+  for (uint32_t i = 0; i < 20; ++i) {
+    // Greedy: the chosen token is the most probable one.
+    const runtime::TokenLogprobs& logprobs = got[ids[0]].logprobs[i];
+    EXPECT_EQ(logprobs.top.size(), 3u);
+    EXPECT_EQ(logprobs.top[0], (runtime::TokenLogprob{got[ids[0]].ids[i], logprobs.chosen}));
+    EXPECT_GT(logprobs.top[0].logprob, logprobs.top[2].logprob);
+    EXPECT_EQ(got[ids[1]].ids[i], 77u);
+    EXPECT_EQ(got[ids[2]].ids[i], 96 + i);
+    // Of the logits as the model gave them: what a bias forces stays improbable.
+    EXPECT_LT(got[ids[1]].logprobs[i].chosen, got[ids[1]].logprobs[i].top[0].logprob);
+  }
+  EXPECT_EQ(got[ids[1]].logprobs[0].top, got[ids[0]].logprobs[0].top);
+  EXPECT_NE(got[ids[3]].ids, got[ids[0]].ids);
+  const std::vector<uint32_t> before(got[ids[0]].ids.begin(), got[ids[0]].ids.begin() + 5);
+  EXPECT_EQ(got[failed].ids, before);
+  EXPECT_EQ(failure.finish, runtime::FinishReason::kFailed);
+  EXPECT_FALSE(failure.has_token);
+  EXPECT_EQ(failure.status.message(), "sampling: the mask must not throw, got \"no rule\"");
+  EXPECT_EQ(engine.stats().pages.used, 0u);
+}
+
 TEST_F(EngineGpu, RefusesByName) {
   Served served(2, 2, 256);
   ASSERT_TRUE(served.model.ok());
@@ -209,6 +284,11 @@ TEST_F(EngineGpu, RefusesByName) {
   EXPECT_EQ(message(request), "scheduler: 4 pages are needed, the cache has 2");
   request.sampling.top_p = 0.0f;
   EXPECT_NE(message(request).find("top_p"), std::string::npos);
+  request.sampling = {};
+  request.sampling.logit_bias = {{1000000, 1.0f}};
+  EXPECT_NE(message(request).find("sampling: ids of logit_bias must be below"), std::string::npos);
+  request.sampling = {}, request.logprobs = 21;
+  EXPECT_EQ(message(request), "engine: logprobs must be at most 20, got 21");
   engine.cancel(12345);
   EXPECT_TRUE(engine.idle());
   runtime::EngineOptions options;

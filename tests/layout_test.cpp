@@ -17,6 +17,7 @@
 #include "layout/fp8_gemm_paths.h"
 #include "layout/fp8_grouped_gemm.h"
 #include "layout/fp8_quantize.h"
+#include "layout/logit_adjust.h"
 #include "layout/mla_absorb.h"
 #include "layout/mla_cache_read.h"
 #include "layout/mla_cache_write.h"
@@ -29,6 +30,7 @@
 #include "layout/rope.h"
 #include "layout/sample.h"
 #include "layout/swiglu.h"
+#include "layout/top_logprobs.h"
 #include "support/spirv_reader.h"
 #include "support/struct_members.h"
 #include "vk/pipeline.h"
@@ -144,7 +146,9 @@ std::vector<ModuleLayout> table() {
       entry<MoeTilesPush>("moe_tiles"),
       entry<MoeCombinePush>("moe_combine"),
       entry<MoeCombinePush>("moe_combine_vectors"),
+      entry<LogitAdjustPush>("logit_adjust", {kLogitAdjustSpecInPlace}),
       entry<SamplePush>("sample"),
+      entry<TopLogprobsPush>("top_logprobs"),
   };
 }
 

@@ -11,7 +11,7 @@
 #include "hadal/reference/sample.h"
 #include "support/gpu.h"
 #include "support/random.h"
-#include "support/tolerance.h"
+#include "support/sample_margin.h"
 
 namespace hadal::test {
 namespace {
@@ -32,17 +32,6 @@ std::vector<uint32_t> run(const SampleShape& shape, const std::vector<float>& lo
   return gpu.values<uint32_t>(ids);
 }
 
-// Errors of the weights as a share of the mass: of what one step of the running mass, or the mass
-// up to the last token of top_p, can be off by (numerator and denominator).
-double mass_error(const reference::SampleRow& row) {
-  double error = 0.0, kept_mass = 0.0;
-  for (size_t i = 0; i < row.weights.size(); ++i) {
-    error += sample_weight_error(row.weights[i]);
-    if (row.probabilities[i] > 0.0) kept_mass += row.weights[i];
-  }
-  return 2.0 * error / kept_mass + 0x1p-32;
-}
-
 // Returns how many rows differ from the reference (each must have been too close to call).
 uint32_t expect_ids(const SampleShape& shape, const std::vector<float>& logits,
                     const std::vector<SampleParams>& params) {
@@ -54,15 +43,12 @@ uint32_t expect_ids(const SampleShape& shape, const std::vector<float>& logits,
     EXPECT_LT(ids[r], shape.vocab);
     if (ids[r] == row.id) continue;
     ++differ;
-    const double error = row.greedy ? 0.0 : mass_error(row);
-    const bool close = row.draw_margin <= error || row.top_p_margin <= error ||
-                       row.min_p_margin <= sample_weight_error(params[r].min_p);
-    EXPECT_TRUE(close) << fmt::format(
+    EXPECT_TRUE(too_close_to_call(row, params[r].min_p)) << fmt::format(
         "row {} of {}x{}: {} instead of {} (T {}, top_k {}, top_p {}, min_p {}; margins {:.3g} "
         "{:.3g} {:.3g}, error {:.3g})",
         r, shape.rows, shape.vocab, ids[r], row.id, params[r].temperature, params[r].top_k,
         params[r].top_p, params[r].min_p, row.draw_margin, row.top_p_margin, row.min_p_margin,
-        error);
+        sample_mass_error(row));
   }
   return differ;
 }

@@ -7,7 +7,6 @@
 HADAL_LAYOUT_BEGIN
 
 HADAL_CONST(kSampleMaxWorkgroup, 1024);
-HADAL_CONST(kSampleWeightBits, 40);  // weights are fixed-point, exp(0) = 2^40
 
 // How one row is drawn; hadal/sample.h says what the values mean.
 struct SampleParams {

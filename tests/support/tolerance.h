@@ -305,4 +305,28 @@ struct AttentionCoopMat {
   return 0x1p-40 + (z > 1000.0 ? 0.0 : weight * gamma(3.0 + 5.5 * z));
 }
 
+// logit_adjust: a logit with its factor, the product frequency * count, and three sums; each term
+// passes at most 4 roundings.
+[[nodiscard]] inline double logit_adjust_bound(double value, double magnitude) {
+  return magnitude == 0.0 ? 0.0 : sum_bound(value, magnitude, 4.0);
+}
+
+// top_logprobs: absolute error of one token's weight exp(-z), z = max - logit, against the largest
+// weight 1: the difference's rounding moves z by z*u, exp 3 + 2z ulp; rounded down to 2^-40.
+[[nodiscard]] inline double logprob_weight_error(double z) {
+  if (z == 0.0) return 0.0;  // exact by definition
+  return 0x1p-40 + (z > 1000.0 ? 0.0 : std::exp(-z) * gamma(3.0 + 3.0 * z));
+}
+
+// top_logprobs: -z - log(mass). The mass is an exact sum of weights with errors `mass_error` in
+// all; its two halves become floats and add up (2 roundings each way). log: 3 ulp, or 2^-21 where
+// its argument is within [0.5, 2]. z and the final difference round once each.
+[[nodiscard]] inline double logprob_bound(double z, double mass, double mass_error) {
+  const double relative = mass_error / mass + gamma(2.0);
+  const double log_mass = std::log(mass), moved = -std::log1p(-relative);
+  const double log_error = std::fmax(0x1p-21, 3.0 * kU32 * (std::fabs(log_mass) + moved)) + moved;
+  const double error = log_error + kU32 * z;
+  return error + kU32 * (z + std::fabs(log_mass) + error);
+}
+
 }  // namespace hadal::test

@@ -6,25 +6,29 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
 #include "hadal/runtime/decode_pipeline.h"
 #include "hadal/runtime/prefill_pipeline.h"
-#include "hadal/runtime/sampler.h"
+#include "hadal/runtime/request_sampling.h"
 
 namespace hadal::runtime {
 
 struct GenerateOptions {
   uint32_t max_new_tokens = 200;  // fewer when the context ends
   SamplingOptions sampling;
-  std::vector<uint32_t> stop_ids;  // generation ends behind one of these (it is reported too)
+  std::optional<uint32_t> logprobs;  // as EngineRequest's
+  TokenMask mask;                    // which tokens may follow
+  std::vector<uint32_t> stop_ids;    // generation ends behind one of these (it is reported too)
   std::function<bool(uint32_t id)> on_token;  // each token as it comes; false stops
   std::function<bool()> cancelled;            // asked between steps
 };
 
 struct GenerateResult {
-  std::vector<uint32_t> ids;  // generated, the stop id included
+  std::vector<uint32_t> ids;            // generated, the stop id included
+  std::vector<TokenLogprobs> logprobs;  // of each, where asked for
   uint32_t prompt_tokens = 0;
   uint32_t reused_tokens = 0;    // of them, taken over from an earlier prompt's pages
   double prefill_seconds = 0.0;  // until the first token is known
@@ -38,7 +42,8 @@ class Generator {
                                                 const KvCache& cache, PagePool& pages,
                                                 const RecorderOptions& options = {});
   // Errors: kInvalidArgument (empty prompt, prompt as long as the context, sampling out of range,
-  // id outside the vocabulary), kCancelled, those of the device.
+  // id outside the vocabulary, a mask that throws or allows no token), kCancelled, those of the
+  // device.
   [[nodiscard]] Result<GenerateResult> generate(std::span<const uint32_t> prompt,
                                                 const GenerateOptions& options);
   // Runs a prompt of `prompt_tokens` (at most 16) and one decode step and forgets them, so that

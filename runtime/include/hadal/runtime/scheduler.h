@@ -71,6 +71,8 @@ class Scheduler {
   // Errors: kInvalidArgument for an empty prompt, no token to generate, more positions than the
   // context; kOutOfDeviceMemory when the pool could never hold the request.
   [[nodiscard]] Result<RequestId> add(RequestSpec spec);
+  // What add() would say. Thread-safe beside everything else.
+  [[nodiscard]] Status check(size_t prompt_tokens, uint32_t max_new_tokens) const;
   // Ends a request at any time between steps, in whatever state; its pages go back.
   void remove(RequestId id);
 
