@@ -19,7 +19,6 @@ endfunction()
 # whole version. The C library is the one that promises (capi/).
 function(hadal_library target component)
   set_target_properties(${target} PROPERTIES
-      EXPORT_NAME ${component} VERSION ${PROJECT_VERSION} SOVERSION ${PROJECT_VERSION})
-  set_property(GLOBAL APPEND PROPERTY HADAL_COMPONENTS ${component})
-  set_property(GLOBAL PROPERTY HADAL_TARGET_${component} ${target})
+      EXPORT_NAME ${component} VERSION ${PROJECT_VERSION} SOVERSION ${PROJECT_VERSION}
+      INSTALL_RPATH "$ORIGIN")  # shared ones find each other wherever they are installed
 endfunction()

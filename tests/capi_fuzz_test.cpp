@@ -231,6 +231,16 @@ TEST_F(CapiFuzzGpu, Sample) {
   d.rows = 4, d.vocab = 100;
   HADAL_FUZZ(sample, logits, d);
 }
+TEST_F(CapiFuzzGpu, LogitAdjust) {
+  auto d = sized<hadal_logit_adjust_desc>();
+  d.rows = 4, d.vocab = 100, d.listed = 2, d.edits = 3, d.masks = 2, d.in_place = VK_TRUE;
+  HADAL_FUZZ(logit_adjust, x, d);
+}
+TEST_F(CapiFuzzGpu, TopLogprobs) {
+  auto d = sized<hadal_top_logprobs_desc>();
+  d.rows = 4, d.vocab = 100, d.top = 3;
+  HADAL_FUZZ(top_logprobs, logits, d);
+}
 
 // The functions of sizes that need no device.
 TEST(CapiFuzzHost, SizesWithoutADevice) {

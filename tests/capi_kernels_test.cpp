@@ -13,6 +13,7 @@
 #include "hadal/fp8_gemm.h"
 #include "hadal/fp8_grouped_gemm.h"
 #include "hadal/fp8_quantize.h"
+#include "hadal/logit_adjust.h"
 #include "hadal/mla_absorb.h"
 #include "hadal/mla_cache_read.h"
 #include "hadal/mla_cache_write.h"
@@ -26,6 +27,7 @@
 #include "hadal/rope.h"
 #include "hadal/sample.h"
 #include "hadal/swiglu.h"
+#include "hadal/top_logprobs.h"
 #include "support/capi.h"
 #include "support/random.h"
 
@@ -537,6 +539,46 @@ TEST_F(CapiKernelsGpu, Sample) {
   same_bytes([&](auto c) { return hadal_sample_record(p, c, &a, &error_); },
              HADAL_TEST_RECORD(Sample, sample_choose, s,
                                {logits->address, params->address, ids->address}));
+}
+
+TEST_F(CapiKernelsGpu, LogitAdjust) {
+  auto d = sized<hadal_logit_adjust_desc>();
+  d.rows = 5, d.vocab = 70, d.x_stride = 72, d.y_stride = 74, d.listed = 3, d.edits = 4,
+  d.masks = 2;
+  hadal_plan* p = plan(hadal_logit_adjust_plan, d);
+  ASSERT_TRUE(p) << error_.message;
+  auto *x = floats(4 * 72), *y = output(4 * 4 * 74), *masks = indices(1 * 3, ~0u);
+  auto* listed = buffer_of(std::vector<LogitAdjustRow>{{3, 0, 0, 2, 1.5f, 1 / 1.5f, 0.1f, 0.2f},
+                                                       {1, kNoLogitMask, 2, 3, 1, 1, 0.5f, 0}});
+  auto* edits = buffer_of(std::vector<LogitEdit>{{5, 1, 2, 0.5f}, {9, 0, 1, 0}, {60, 3, 0, -1}});
+  auto a = sized<hadal_logit_adjust_args>();
+  a.rows = 4, a.listed = 2, a.edits = 3, a.masks = 1, a.x = at(x), a.y = at(y);
+  a.listed_rows = at(listed), a.edit_list = at(edits), a.mask_bits = at(masks);
+  LogitAdjustShape s = LogitAdjustShape::packed(4, 70);
+  s.x_stride = 72, s.y_stride = 74, s.listed = 2, s.edits = 3, s.masks = 1, s.in_place = false;
+  same_bytes(
+      [&](auto c) { return hadal_logit_adjust_record(p, c, &a, &error_); },
+      HADAL_TEST_RECORD(LogitAdjust, logit_adjust_choose, s,
+                        {x->address, y->address, listed->address, edits->address, masks->address}));
+}
+
+TEST_F(CapiKernelsGpu, TopLogprobs) {
+  auto d = sized<hadal_top_logprobs_desc>();
+  d.rows = 5, d.vocab = 70, d.logits_stride = 72, d.top = 3;
+  hadal_plan* p = plan(hadal_top_logprobs_plan, d);
+  ASSERT_TRUE(p) << error_.message;
+  auto *logits = floats(4 * 72), *listed = buffer_of(std::vector<uint32_t>{3, 0});
+  auto *ids = indices(4, 70), *out = output(2 * 4), *top = output(2 * 3 * 4);
+  auto* top_out = output(2 * 3 * 4);
+  auto a = sized<hadal_top_logprobs_args>();
+  a.rows = 4, a.listed = 2, a.logits = at(logits), a.listed_rows = at(listed), a.ids = at(ids);
+  a.logprobs = at(out), a.top_ids = at(top), a.top_logprobs = at(top_out);
+  TopLogprobsShape s = TopLogprobsShape::packed(4, 70, 3);
+  s.logits_stride = 72, s.listed = 2;
+  same_bytes([&](auto c) { return hadal_top_logprobs_record(p, c, &a, &error_); },
+             HADAL_TEST_RECORD(TopLogprobs, top_logprobs_choose, s,
+                               {logits->address, listed->address, ids->address, out->address,
+                                top->address, top_out->address}));
 }
 
 }  // namespace

@@ -790,6 +790,66 @@ HADAL_API hadal_status hadal_sample_plan(hadal_context *context, const hadal_sam
 HADAL_API hadal_status hadal_sample_record(const hadal_plan *plan, VkCommandBuffer commands,
                                            const hadal_sample_args *args, hadal_error *error);
 
+/* ---- logit_adjust: penalties, biases and masks, before sample -------------------------------- */
+/*   x       float [rows, vocab];  y  float [rows, vocab], x itself with IN_PLACE
+ *   listed  hadal_device_logit_row [listed], each row at most once
+ *   edits   hadal_device_logit_edit [edits];  masks  uint32 [masks, ceil(vocab / 32)], bit 1: allowed
+ * An edited logit l: l > 0 ? l * inverse_repetition : l * repetition where the token occurred; minus
+ * frequency * generated and presence where it was generated; plus bias. */
+#define HADAL_NO_LOGIT_MASK 0xffffffffu
+typedef struct hadal_device_logit_row { /* device memory */
+  uint32_t row;
+  uint32_t mask; /* a row of masks, or HADAL_NO_LOGIT_MASK */
+  uint32_t edits_begin, edits_end;
+  float repetition, inverse_repetition; /* 1: off */
+  float frequency, presence;            /* 0: off */
+} hadal_device_logit_row;
+typedef struct hadal_device_logit_edit { /* device memory */
+  uint32_t id;
+  uint32_t prompt, generated; /* how often it occurred in each */
+  float bias;
+} hadal_device_logit_edit;
+typedef struct hadal_logit_adjust_desc {
+  size_t struct_size;
+  uint32_t rows, vocab;
+  uint32_t x_stride, y_stride;   /* y_stride is not looked at in place */
+  uint32_t listed, edits, masks; /* the most of a call */
+  VkBool32 in_place;             /* y is x; args.y is not looked at */
+} hadal_logit_adjust_desc;
+typedef struct hadal_logit_adjust_args {
+  size_t struct_size;
+  uint32_t rows, listed, edits, masks;
+  hadal_range x, y, listed_rows, edit_list, mask_bits;
+} hadal_logit_adjust_args;
+HADAL_API hadal_status hadal_logit_adjust_plan(hadal_context *context,
+                                               const hadal_logit_adjust_desc *desc,
+                                               hadal_plan **plan, hadal_error *error);
+HADAL_API hadal_status hadal_logit_adjust_record(const hadal_plan *plan, VkCommandBuffer commands,
+                                                 const hadal_logit_adjust_args *args,
+                                                 hadal_error *error);
+
+/* ---- top_logprobs: log-probabilities of a chosen token and of the most probable ones --------- */
+/*   logits   float [rows, vocab];  listed_rows  uint32 [listed], optional: without it row i is i
+ *   ids      uint32 [rows];  logprobs  float [listed]
+ *   top_ids  uint32 [listed, top];  top_logprobs  float [listed, top], top up to 20 */
+typedef struct hadal_top_logprobs_desc {
+  size_t struct_size;
+  uint32_t rows, vocab;
+  uint32_t logits_stride;
+  uint32_t top;
+} hadal_top_logprobs_desc;
+typedef struct hadal_top_logprobs_args {
+  size_t struct_size;
+  uint32_t rows, listed; /* listed up to rows; 0: rows */
+  hadal_range logits, listed_rows, ids, logprobs, top_ids, top_logprobs;
+} hadal_top_logprobs_args;
+HADAL_API hadal_status hadal_top_logprobs_plan(hadal_context *context,
+                                               const hadal_top_logprobs_desc *desc,
+                                               hadal_plan **plan, hadal_error *error);
+HADAL_API hadal_status hadal_top_logprobs_record(const hadal_plan *plan, VkCommandBuffer commands,
+                                                 const hadal_top_logprobs_args *args,
+                                                 hadal_error *error);
+
 #ifdef __cplusplus
 }
 #endif
