@@ -116,7 +116,7 @@ class Session {
     for (uint32_t i = 0; i < tokens; ++i) {
       const runtime::DecodeRow row{&*sequence_, id_, position_++};
       sampler_->set_row(0, {}, position_);
-      require(decode_->step({&row, 1}, [&](Recorder& recorder, const model::DecodeBatch&) {
+      require(decode_->step({&row, 1}, 0, [&](Recorder& recorder, const model::DecodeBatch&) {
         return draw(recorder, 0);
       }));
       read_id();

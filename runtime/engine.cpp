@@ -102,14 +102,18 @@ void Engine::cancel(RequestId request) {
 }
 
 Result<std::vector<EngineToken>> Engine::step() {
+  const Stopwatch watch;
   const StepPlan plan = scheduler_.plan();
   if (plan.empty()) return std::vector<EngineToken>();
+  const double waited = prefill_.waited_seconds() + decode_.waited_seconds();
   Result<std::vector<EngineToken>> tokens = run_plan(plan);
   if (!tokens.ok()) {
     // What the cache holds of the step's sequences is unknown.
     for (const auto& [id, request] : requests_) scheduler_.remove(id);
     requests_.clear();
   }
+  stats_.step_seconds += watch.seconds();
+  stats_.wait_seconds += prefill_.waited_seconds() + decode_.waited_seconds() - waited;
   return tokens;
 }
 
@@ -169,7 +173,7 @@ Status Engine::run_decode(const StepPlan& plan, std::vector<EngineToken>& tokens
     HADAL_TRY(record_draw(recorder, 0, batch.tokens));
     return drafting ? record_drafts(recorder, batch) : Status();
   };
-  HADAL_TRY(decode_.step(rows, draw));
+  HADAL_TRY(decode_.step(rows, /*key=*/drafting, draw));
   const size_t before = tokens.size();
   uint32_t row = 0;
   for (const PlannedWork& work : plan.decode) {
@@ -247,6 +251,7 @@ bool Engine::take_token(RequestId id, uint32_t drawn, std::vector<EngineToken>& 
 EngineStats Engine::stats() const {
   EngineStats stats = stats_;
   stats.scheduler = scheduler_.stats(), stats.pages = pages_->stats();
+  stats.recordings = decode_.recordings();
   return stats;
 }
 

@@ -56,7 +56,7 @@ Result<std::vector<float>> Evaluator::logits(std::span<const uint32_t> ids, Eval
   }
   for (uint32_t i = 0; i < ids.size(); ++i) {
     const DecodeRow row{&sequence, ids[i], i};
-    HADAL_TRY(decode_.step({&row, 1}, [&](Recorder& recorder, const model::DecodeBatch&) {
+    HADAL_TRY(decode_.step({&row, 1}, 0, [&](Recorder& recorder, const model::DecodeBatch&) {
       return model_->record_head(recorder, 0, 1);
     }));
     HADAL_TRY(read_chunk({i, 1, false}, logits));

@@ -97,7 +97,7 @@ Result<GenerateResult> Generator::generate(std::span<const uint32_t> prompt,
     if (is_cancelled()) return Status(Errc::kCancelled, "generate: cancelled");
     const DecodeRow row{&sequence, id, position};
     sampler_.set_row(0, options.sampling, position + 1);
-    HADAL_TRY(decode_.step({&row, 1}, [&](Recorder& recorder, const model::DecodeBatch&) {
+    HADAL_TRY(decode_.step({&row, 1}, 0, [&](Recorder& recorder, const model::DecodeBatch&) {
       return draw(recorder, 0);
     }));
     id = sampler_.id(0);

@@ -8,11 +8,11 @@ namespace hadal::runtime {
 
 PrefillPipeline::PrefillPipeline(Device& device, model::Model& model, const KvCache& cache,
                                  Recorder recorder, Buffer inputs)
-    : device_(&device),
-      model_(&model),
+    : model_(&model),
       cache_(&cache),
       recorder_(std::move(recorder)),
-      inputs_(std::move(inputs)) {}
+      inputs_(std::move(inputs)),
+      submitter_(device) {}
 
 Result<PrefillPipeline> PrefillPipeline::create(Device& device, model::Model& model,
                                                 const KvCache& cache,
@@ -70,11 +70,8 @@ Status PrefillPipeline::run_chunk(const PrefillChunk& chunk,
   HADAL_TRY(forward(recorder_));
   if (record) HADAL_TRY(record(recorder_, chunk));
   HADAL_TRY(recorder_.end());
-  HADAL_TRY(device_->run(recorder_));
-  if (profile_) {
-    HADAL_ASSIGN(const auto timings, recorder_.timings());
-    profile_(timings);
-  }
+  HADAL_TRY(submitter_.submit(recorder_));
+  HADAL_TRY(submitter_.wait());
   return done ? done(chunk) : Status();
 }
 
@@ -112,10 +109,6 @@ Status PrefillPipeline::run_mtp(uint32_t index, SequencePages& pages, uint32_t b
         record, done));
   }
   return {};
-}
-
-void PrefillPipeline::set_profile(std::function<void(const std::vector<DispatchTiming>&)> profile) {
-  profile_ = std::move(profile);
 }
 
 }  // namespace hadal::runtime

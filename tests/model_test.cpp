@@ -251,9 +251,10 @@ void expect_sequences_do_not_touch_each_other(CacheFormat format) {
   runtime::SequencePages first(m.pages()), second(m.pages());
   for (uint32_t i = 0; i < std::min(king.ids.size(), fox.ids.size()); ++i) {
     const runtime::DecodeRow rows[] = {{&first, king.ids[i], i}, {&second, fox.ids[i], i}};
-    const Status status = pipeline->step(rows, [&](Recorder& recorder, const model::DecodeBatch&) {
-      return m.model().record_head(recorder, 0, 2);
-    });
+    const Status status =
+        pipeline->step(rows, 0, [&](Recorder& recorder, const model::DecodeBatch&) {
+          return m.model().record_head(recorder, 0, 2);
+        });
     ASSERT_TRUE(status.ok()) << status.message();
     std::vector<float> both(2 * vocab);
     ASSERT_TRUE(

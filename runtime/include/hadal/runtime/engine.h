@@ -59,6 +59,9 @@ struct EngineStats {
   uint64_t decoded_tokens = 0;  // given by decode steps
   uint64_t verified_drafts = 0, accepted_drafts = 0;
   double prefill_seconds = 0.0, decode_seconds = 0.0;  // host time around the pipelines
+  double step_seconds = 0.0;                           // host time of all steps
+  double wait_seconds = 0.0;                           // of which inside waits for the device
+  RecordingStats recordings;                           // of decode steps
 };
 
 class Engine {

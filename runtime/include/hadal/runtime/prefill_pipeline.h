@@ -11,6 +11,7 @@
 #include "hadal/model/model.h"
 #include "hadal/recorder.h"
 #include "hadal/runtime/kv_cache.h"
+#include "hadal/runtime/submitter.h"
 #include "hadal/status.h"
 
 namespace hadal::runtime {
@@ -48,7 +49,8 @@ class PrefillPipeline {
                                const RecordHook& record = {}, const DoneHook& done = {});
 
   // Called with the device time of every dispatch of a chunk; needs RecorderOptions::timestamps.
-  void set_profile(std::function<void(const std::vector<DispatchTiming>&)> profile);
+  void set_profile(Submitter::Profile profile) { submitter_.set_profile(std::move(profile)); }
+  [[nodiscard]] double waited_seconds() const { return submitter_.waited_seconds(); }
 
  private:
   PrefillPipeline(Device& device, model::Model& model, const KvCache& cache, Recorder recorder,
@@ -59,12 +61,11 @@ class PrefillPipeline {
   [[nodiscard]] Status run_chunk(const PrefillChunk& chunk,
                                  const std::function<Status(Recorder&)>& forward,
                                  const RecordHook& record, const DoneHook& done);
-  Device* device_;
   model::Model* model_;
   const KvCache* cache_;
   Recorder recorder_;
-  Buffer inputs_;  // u32: ids, positions, slots [max_tokens each], block table
-  std::function<void(const std::vector<DispatchTiming>&)> profile_;
+  Buffer inputs_;        // u32: ids, positions, slots [max_tokens each], block table
+  Submitter submitter_;  // last: it waits before what is above goes
 };
 
 }  // namespace hadal::runtime
