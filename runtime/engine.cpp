@@ -66,7 +66,9 @@ Result<Engine> Engine::create(Device& device, model::Model& model, const KvCache
         Errc::kUnsupported,
         "engine: the checkpoint has no MTP layer to speculate with, or it was not loaded");
   }
-  HADAL_ASSIGN(PrefillPipeline prefill, PrefillPipeline::create(device, model, cache));
+  HADAL_ASSIGN(PrefillPipeline prefill,
+               PrefillPipeline::create(device, model, cache, {},
+                                       std::min(options.max_rows, options.max_chunk)));
   HADAL_ASSIGN(DecodePipeline decode,
                DecodePipeline::create(device, model, cache, options.max_rows));
   HADAL_ASSIGN(Sampler sampler,
@@ -127,11 +129,11 @@ Result<std::vector<EngineToken>> Engine::run_plan(const StepPlan& plan) {
     HADAL_TRY(run_decode(plan, tokens));
     decode_seconds = watch.seconds();
   }
-  for (const PlannedWork& work : plan.prefill) {
+  if (!plan.prefill.empty()) {
+    for (const PlannedWork& work : plan.prefill) prefilled += work.tokens;
     const Stopwatch watch;
-    HADAL_TRY(run_prefill(work, tokens));
-    prefilled += work.tokens;
-    prefill_seconds += watch.seconds();
+    HADAL_TRY(run_prefill(plan, tokens));
+    prefill_seconds = watch.seconds();
   }
   scheduler_.measured(rows, decode_seconds, prefilled, prefill_seconds);
   ++stats_.steps;
@@ -202,34 +204,55 @@ void Engine::take_tokens(const PlannedWork& work, uint32_t row, bool drafted,
   scheduler_.set_drafts(work.request, drafted ? 1 : 0);
 }
 
-Status Engine::run_prefill(const PlannedWork& work, std::vector<EngineToken>& tokens) {
-  const auto ids = scheduler_.tokens(work.request).subspan(work.begin, work.tokens);
-  if (work.last) {
-    sampler_.set_row(0, requests_.at(work.request).sampling, work.begin + work.tokens);
+Status Engine::run_prefill(const StepPlan& plan, std::vector<EngineToken>& tokens) {
+  std::vector<PrefillPart> parts;
+  std::vector<uint32_t> last_rows;  // whose hidden state gives a request's first token
+  uint32_t rows = 0;
+  for (const PlannedWork& work : plan.prefill) {
+    const auto ids = scheduler_.tokens(work.request).subspan(work.begin, work.tokens);
+    parts.push_back({&scheduler_.pages(work.request), work.begin, ids});
+    rows += work.tokens;
+    if (!work.last) continue;
+    sampler_.set_row(uint32_t(last_rows.size()), requests_.at(work.request).sampling,
+                     work.begin + work.tokens);
+    last_rows.push_back(rows - 1);
   }
-  HADAL_TRY(prefill_.run(scheduler_.pages(work.request), work.begin, ids,
-                         [&](Recorder& recorder, const PrefillChunk& chunk) -> Status {
-                           if (!work.last || !chunk.last) return {};
-                           return record_draw(recorder, chunk.tokens - 1, 1);
-                         }));
-  scheduler_.done(work);
-  if (work.last && !take_token(work.request, sampler_.id(0), tokens)) return {};
-  return options_.speculate ? prefill_drafts(work) : Status();
+  HADAL_TRY(prefill_.run_pass(parts, [&](Recorder& recorder) -> Status {
+    if (last_rows.empty()) return {};
+    HADAL_TRY(model_->record_head(recorder, last_rows));
+    return sampler_.record(recorder, model_->logits().address(), uint32_t(last_rows.size()));
+  }));
+  if (options_.speculate) HADAL_TRY(prefill_drafts(plan, last_rows));
+  uint32_t drawn = 0;
+  for (const PlannedWork& work : plan.prefill) {
+    scheduler_.done(work);
+    if (!work.last) continue;
+    const uint32_t row = drawn++;
+    if (!take_token(work.request, sampler_.id(row), tokens) || !options_.speculate) continue;
+    requests_.at(work.request).draft = drafter_.id(row);
+    scheduler_.set_drafts(work.request, 1);
+  }
+  return {};
 }
 
-Status Engine::prefill_drafts(const PlannedWork& work) {
-  const auto next = scheduler_.tokens(work.request).subspan(work.begin + 1, work.tokens);
-  const auto draw = [&](Recorder& recorder, const PrefillChunk& chunk) -> Status {
-    if (!work.last) return {};
-    HADAL_TRY(model_->record_mtp_head(recorder, 0, chunk.tokens - 1, 1));
-    return drafter_.record(recorder, model_->logits().address(), 1);
-  };
-  HADAL_TRY(prefill_.run_mtp(0, scheduler_.pages(work.request), work.begin, next, model_->hidden(),
-                             draw));
-  if (!work.last) return {};
-  requests_.at(work.request).draft = drafter_.id(0);
-  scheduler_.set_drafts(work.request, 1);
-  return {};
+Status Engine::prefill_drafts(const StepPlan& plan, std::span<const uint32_t> last_rows) {
+  std::vector<std::vector<uint32_t>> next_ids;  // each token's successor
+  uint32_t drawn = 0;
+  for (const PlannedWork& work : plan.prefill) {
+    const auto ids = scheduler_.tokens(work.request).subspan(work.begin + 1);
+    next_ids.emplace_back(ids.begin(), ids.begin() + (work.last ? work.tokens - 1 : work.tokens));
+    if (work.last) next_ids.back().push_back(sampler_.id(drawn++));
+  }
+  std::vector<PrefillPart> parts;
+  for (size_t i = 0; i < plan.prefill.size(); ++i) {
+    const PlannedWork& work = plan.prefill[i];
+    parts.push_back({&scheduler_.pages(work.request), work.begin, next_ids[i]});
+  }
+  return prefill_.run_mtp_pass(0, parts, model_->hidden(), [&](Recorder& recorder) -> Status {
+    if (last_rows.empty()) return {};
+    HADAL_TRY(model_->record_mtp_head(recorder, 0, last_rows));
+    return drafter_.record(recorder, model_->logits().address(), uint32_t(last_rows.size()));
+  });
 }
 
 bool Engine::take_token(RequestId id, uint32_t drawn, std::vector<EngineToken>& tokens) {

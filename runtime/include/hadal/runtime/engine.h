@@ -1,8 +1,8 @@
 // Many requests at once over one model and cache: add requests, step, read tokens. No thread of its
 // own; any host loop can drive it.
 //
-// A step runs one decode batch (a row of each request that is generating) and then prefill chunks
-// within the scheduler's budget. A request's tokens do not depend on who shares its steps, on
+// A step runs one decode batch (a row of each request that is generating) and then one prefill pass
+// over chunks of several requests, within the scheduler's budget. A request's tokens do not depend on who shares its steps, on
 // chunks, on preemption or on taken-over prefixes: each row's bits depend on its sequence only,
 // prompt positions are always prefilled and generated ones always decoded
 // (hadal/runtime/scheduler.h), and a draw depends on the request's seed and the position.
@@ -98,13 +98,13 @@ class Engine {
          PrefillPipeline prefill, DecodePipeline decode, Sampler sampler, Sampler drafter);
   [[nodiscard]] Result<std::vector<EngineToken>> run_plan(const StepPlan& plan);
   [[nodiscard]] Status run_decode(const StepPlan& plan, std::vector<EngineToken>& tokens);
-  [[nodiscard]] Status run_prefill(const PlannedWork& work, std::vector<EngineToken>& tokens);
+  [[nodiscard]] Status run_prefill(const StepPlan& plan, std::vector<EngineToken>& tokens);
   // Draws rows [0, rows) from the hidden rows from `first` on.
   [[nodiscard]] Status record_draw(Recorder& recorder, uint32_t first, uint32_t rows);
   // Guesses what follows each row's drawn token, in the same submission.
   [[nodiscard]] Status record_drafts(Recorder& recorder, const model::DecodeBatch& batch);
-  // The MTP layer over the rows that `work` has just prefilled.
-  [[nodiscard]] Status prefill_drafts(const PlannedWork& work);
+  // The MTP layer over the rows that have just been prefilled; guesses behind the last rows.
+  [[nodiscard]] Status prefill_drafts(const StepPlan& plan, std::span<const uint32_t> last_rows);
   // The tokens of a request's rows: its own from `row`, and those of its right drafts.
   void take_tokens(const PlannedWork& work, uint32_t row, bool drafted,
                    std::vector<EngineToken>& tokens);
