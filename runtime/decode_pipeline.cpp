@@ -14,26 +14,30 @@ constexpr uint32_t kSplitKeys = 1024;  // of mla_decode: one dispatch up to thes
 
 }  // namespace
 
-DecodePipeline::DecodePipeline(Device& device, model::Model& model, const KvCache& cache,
-                               uint32_t max_rows, const RecorderOptions& options, Buffer inputs)
+DecodePipeline::DecodePipeline(Device& device, const model::Model& model, const KvCache& cache,
+                               uint32_t max_rows, const RecorderOptions& options, model::Pass pass,
+                               Buffer inputs)
     : model_(&model),
       cache_(&cache),
       max_rows_(max_rows),
       table_stride_(ceil_div(model.options().max_context, kPageTokens)),
+      pass_(std::move(pass)),
       inputs_(std::move(inputs)),
       recordings_(device, options, kRecordings),
       submitter_(device) {}
 
-Result<DecodePipeline> DecodePipeline::create(Device& device, model::Model& model,
+Result<DecodePipeline> DecodePipeline::create(Device& device, const model::Model& model,
                                               const KvCache& cache, uint32_t max_rows,
                                               const RecorderOptions& options) {
   if (max_rows == 0 || max_rows > model.options().max_decode_rows) {
     return Status(Errc::kInvalidArgument, fmt::format("decode: max_rows must be 1 to {}, got {}",
                                                       model.options().max_decode_rows, max_rows));
   }
+  HADAL_ASSIGN(model::Pass pass, model::Pass::create(model, model::decode_pass(max_rows)));
   const uint64_t table = ceil_div(model.options().max_context, kPageTokens);
   HADAL_ASSIGN(Buffer inputs, device.allocate(4 * max_rows * (4 + table), MemoryKind::kUpload));
-  return DecodePipeline(device, model, cache, max_rows, options, std::move(inputs));
+  return DecodePipeline(device, model, cache, max_rows, options, std::move(pass),
+                        std::move(inputs));
 }
 
 // Attention plans for a length at least that of every row: a splits' count, which sizes the grid
@@ -94,7 +98,7 @@ Status DecodePipeline::begin(std::span<const DecodeRow> rows, uint64_t key,
   HADAL_ASSIGN(Recorder * recorder,
                recordings_.get({batch.tokens, batch.max_kv_len, key, record != nullptr},
                                [&](Recorder& fresh) -> Status {
-                                 HADAL_TRY(model_->record(fresh, batch, cache_->view()));
+                                 HADAL_TRY(pass_.record(fresh, batch, cache_->view()));
                                  return record ? record(fresh, batch) : Status();
                                }));
   return submitter_.submit(*recorder);

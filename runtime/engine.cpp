@@ -143,17 +143,19 @@ Result<std::vector<EngineToken>> Engine::run_plan(const StepPlan& plan) {
 }
 
 Status Engine::record_draw(Recorder& recorder, uint32_t first, uint32_t rows) {
-  HADAL_TRY(model_->record_head(recorder, first, rows));
-  return sampler_.record(recorder, model_->logits().address(), rows);
+  model::Pass& pass = decode_.pass();
+  HADAL_TRY(pass.record_head(recorder, first, rows));
+  return sampler_.record(recorder, pass.logits().address(), rows);
 }
 
 Status Engine::record_drafts(Recorder& recorder, const model::DecodeBatch& batch) {
   recorder.barrier();
   model::DecodeBatch next = batch;
   next.ids = sampler_.ids();
-  HADAL_TRY(model_->record_mtp(recorder, 0, next, cache_->view(), model_->hidden()));
-  HADAL_TRY(model_->record_mtp_head(recorder, 0, 0, batch.tokens));
-  return drafter_.record(recorder, model_->logits().address(), batch.tokens);
+  model::Pass& pass = decode_.pass();
+  HADAL_TRY(pass.record_mtp(recorder, 0, next, cache_->view(), pass.hidden()));
+  HADAL_TRY(pass.record_mtp_head(recorder, 0, 0, batch.tokens));
+  return drafter_.record(recorder, pass.logits().address(), batch.tokens);
 }
 
 Status Engine::run_decode(const StepPlan& plan, std::vector<EngineToken>& tokens) {
@@ -217,11 +219,13 @@ Status Engine::run_prefill(const StepPlan& plan, std::vector<EngineToken>& token
                      work.begin + work.tokens);
     last_rows.push_back(rows - 1);
   }
-  HADAL_TRY(prefill_.run_pass(parts, [&](Recorder& recorder) -> Status {
+  const auto draw = [&](Recorder& recorder) -> Status {
     if (last_rows.empty()) return {};
-    HADAL_TRY(model_->record_head(recorder, last_rows));
-    return sampler_.record(recorder, model_->logits().address(), uint32_t(last_rows.size()));
-  }));
+    HADAL_TRY(prefill_.pass().record_head(recorder, last_rows));
+    return sampler_.record(recorder, prefill_.pass().logits().address(),
+                           uint32_t(last_rows.size()));
+  };
+  HADAL_TRY(prefill_.run_pass(parts, draw));
   if (options_.speculate) HADAL_TRY(prefill_drafts(plan, last_rows));
   uint32_t drawn = 0;
   for (const PlannedWork& work : plan.prefill) {
@@ -248,10 +252,11 @@ Status Engine::prefill_drafts(const StepPlan& plan, std::span<const uint32_t> la
     const PlannedWork& work = plan.prefill[i];
     parts.push_back({&scheduler_.pages(work.request), work.begin, next_ids[i]});
   }
-  return prefill_.run_mtp_pass(0, parts, model_->hidden(), [&](Recorder& recorder) -> Status {
+  model::Pass& pass = prefill_.pass();
+  return prefill_.run_mtp_pass(0, parts, pass.hidden(), [&](Recorder& recorder) -> Status {
     if (last_rows.empty()) return {};
-    HADAL_TRY(model_->record_mtp_head(recorder, 0, last_rows));
-    return drafter_.record(recorder, model_->logits().address(), uint32_t(last_rows.size()));
+    HADAL_TRY(pass.record_mtp_head(recorder, 0, last_rows));
+    return drafter_.record(recorder, pass.logits().address(), uint32_t(last_rows.size()));
   });
 }
 

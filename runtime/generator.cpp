@@ -72,12 +72,12 @@ Result<GenerateResult> Generator::generate(std::span<const uint32_t> prompt,
   const auto start = Clock::now();
   sampler_.set_row(0, options.sampling, result.prompt_tokens);
   // The last hidden row of the batch -> logits -> an id.
-  const auto draw = [&](Recorder& recorder, uint32_t row) -> Status {
-    HADAL_TRY(model_->record_head(recorder, row, 1));
-    return sampler_.record(recorder, model_->logits().address(), 1);
+  const auto draw = [&](Recorder& recorder, model::Pass& pass, uint32_t row) -> Status {
+    HADAL_TRY(pass.record_head(recorder, row, 1));
+    return sampler_.record(recorder, pass.logits().address(), 1);
   };
   const auto draw_behind_last = [&](Recorder& recorder, const PrefillChunk& chunk) -> Status {
-    return chunk.last ? draw(recorder, chunk.tokens - 1) : Status();
+    return chunk.last ? draw(recorder, prefill_.pass(), chunk.tokens - 1) : Status();
   };
   const auto check_cancelled = [&](const PrefillChunk&) -> Status {
     return is_cancelled() ? Status(Errc::kCancelled, "generate: cancelled") : Status();
@@ -98,7 +98,7 @@ Result<GenerateResult> Generator::generate(std::span<const uint32_t> prompt,
     const DecodeRow row{&sequence, id, position};
     sampler_.set_row(0, options.sampling, position + 1);
     HADAL_TRY(decode_.step({&row, 1}, 0, [&](Recorder& recorder, const model::DecodeBatch&) {
-      return draw(recorder, 0);
+      return draw(recorder, decode_.pass(), 0);
     }));
     id = sampler_.id(0);
   }

@@ -25,10 +25,9 @@ DecodePipeline pipeline_of(TestModel& m, const RecorderOptions& options = {}) {
   return std::move(pipeline).value();
 }
 
-std::vector<float> read_logits(TestModel& m, size_t rows) {
+std::vector<float> read_logits(TestModel& m, const model::Pass& pass, size_t rows) {
   std::vector<float> logits(rows * m.model().config().vocab_size);
-  EXPECT_TRUE(
-      device()->download(m.model().logits(), 0, std::as_writable_bytes(std::span(logits))).ok());
+  EXPECT_TRUE(device()->download(pass.logits(), 0, std::as_writable_bytes(std::span(logits))).ok());
   return logits;
 }
 
@@ -36,10 +35,10 @@ std::vector<float> read_logits(TestModel& m, size_t rows) {
 std::vector<float> step(TestModel& m, DecodePipeline& pipeline, std::span<const DecodeRow> rows) {
   const Status status =
       pipeline.step(rows, 0, [&](Recorder& recorder, const model::DecodeBatch& batch) {
-        return m.model().record_head(recorder, 0, batch.tokens);
+        return pipeline.pass().record_head(recorder, 0, batch.tokens);
       });
   EXPECT_TRUE(status.ok()) << status.message();
-  return read_logits(m, rows.size());
+  return read_logits(m, pipeline.pass(), rows.size());
 }
 
 // The same of one row, recorded here with exactly its kv_len.
@@ -58,11 +57,13 @@ std::vector<float> step_of_its_own(TestModel& m, const DecodeRow& row) {
   batch.table_stride = uint32_t(table.size());
   auto recorder = Recorder::create(*device());
   EXPECT_TRUE(recorder.ok());
-  EXPECT_TRUE(m.model().record(*recorder, batch, m.cache().view()).ok());
-  EXPECT_TRUE(m.model().record_head(*recorder, 0, 1).ok());
+  auto pass = model::Pass::create(m.model(), model::decode_pass(1));
+  EXPECT_TRUE(pass.ok()) << pass.status().message();
+  EXPECT_TRUE(pass->record(*recorder, batch, m.cache().view()).ok());
+  EXPECT_TRUE(pass->record_head(*recorder, 0, 1).ok());
   EXPECT_TRUE(recorder->end().ok());
   EXPECT_TRUE(device()->run(*recorder).ok());
-  return read_logits(m, 1);
+  return read_logits(m, *pass, 1);
 }
 
 uint32_t id_at(uint32_t position, uint32_t sequence) {

@@ -9,6 +9,7 @@
 
 #include "hadal/device.h"
 #include "hadal/model/model.h"
+#include "hadal/model/pass.h"
 #include "hadal/recorder.h"
 #include "hadal/runtime/kv_cache.h"
 #include "hadal/runtime/recordings.h"
@@ -28,7 +29,7 @@ class DecodePipeline {
  public:
   // At most `max_rows` sequences per step (bounded by the model's max_decode_rows). Model and cache
   // must outlive the pipeline. Not thread-safe.
-  [[nodiscard]] static Result<DecodePipeline> create(Device& device, model::Model& model,
+  [[nodiscard]] static Result<DecodePipeline> create(Device& device, const model::Model& model,
                                                      const KvCache& cache, uint32_t max_rows,
                                                      const RecorderOptions& options = {});
 
@@ -50,19 +51,22 @@ class DecodePipeline {
 
   // Called with the device time of every dispatch of a step; needs RecorderOptions::timestamps.
   void set_profile(Submitter::Profile profile) { submitter_.set_profile(std::move(profile)); }
+  // The pipeline's own: what a hook records on, and where its results lie.
+  [[nodiscard]] model::Pass& pass() { return pass_; }
   [[nodiscard]] double waited_seconds() const { return submitter_.waited_seconds(); }
   [[nodiscard]] const RecordingStats& recordings() const { return recordings_.stats(); }
 
  private:
-  DecodePipeline(Device& device, model::Model& model, const KvCache& cache, uint32_t max_rows,
-                 const RecorderOptions& options, Buffer inputs);
+  DecodePipeline(Device& device, const model::Model& model, const KvCache& cache, uint32_t max_rows,
+                 const RecorderOptions& options, model::Pass pass, Buffer inputs);
   [[nodiscard]] Result<model::DecodeBatch> upload(std::span<const DecodeRow> rows);
   // The largest kv_len that a recording for `kv_len` serves.
   [[nodiscard]] uint32_t recorded_kv_len(uint32_t kv_len) const;
-  model::Model* model_;
+  const model::Model* model_;
   const KvCache* cache_;
   uint32_t max_rows_;
   uint32_t table_stride_;
+  model::Pass pass_;
   Buffer inputs_;  // u32: ids, positions, slots, kv_lens [max_rows each], block tables
   Recordings recordings_;
   Submitter submitter_;  // last: it waits before what is above goes

@@ -2,10 +2,10 @@
 // own; any host loop can drive it.
 //
 // A step runs one decode batch (a row of each request that is generating) and then one prefill pass
-// over chunks of several requests, within the scheduler's budget. A request's tokens do not depend on who shares its steps, on
-// chunks, on preemption or on taken-over prefixes: each row's bits depend on its sequence only,
-// prompt positions are always prefilled and generated ones always decoded
-// (hadal/runtime/scheduler.h), and a draw depends on the request's seed and the position.
+// over chunks of several requests, within the scheduler's budget. A request's tokens do not depend
+// on who shares its steps, on chunks, on preemption or on taken-over prefixes: each row's bits
+// depend on its sequence only, prompt positions are always prefilled and generated ones always
+// decoded (hadal/runtime/scheduler.h), and a draw depends on the request's seed and the position.
 #pragma once
 
 #include <cstdint>
@@ -86,6 +86,7 @@ class Engine {
   [[nodiscard]] Result<std::vector<EngineToken>> step();
   [[nodiscard]] bool idle() const { return requests_.empty(); }
   [[nodiscard]] EngineStats stats() const;
+  [[nodiscard]] DecodePipeline& decode() { return decode_; }
 
  private:
   struct Request {
