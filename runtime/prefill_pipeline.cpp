@@ -119,23 +119,28 @@ Result<model::PrefillBatch> PrefillPipeline::upload(std::span<const PrefillPart>
   return batch;
 }
 
-Status PrefillPipeline::run_forward(std::span<const PrefillPart> parts, const Forward& forward,
-                                    const PassHook& record) {
+Status PrefillPipeline::begin_forward(std::span<const PrefillPart> parts, const Forward& forward,
+                                      const PassHook& record) {
   HADAL_TRY(check(parts));
+  HADAL_TRY(submitter_.wait());  // its pass reads what upload() writes
   HADAL_ASSIGN(const model::PrefillBatch batch, upload(parts));
   HADAL_TRY(recorder_.reset());
   HADAL_TRY(forward(recorder_, batch));
   if (record) HADAL_TRY(record(recorder_));
   HADAL_TRY(recorder_.end());
-  HADAL_TRY(submitter_.submit(recorder_));
-  return submitter_.wait();
+  return submitter_.submit(recorder_);
 }
 
 Status PrefillPipeline::run_pass(std::span<const PrefillPart> parts, const PassHook& record) {
+  HADAL_TRY(begin_pass(parts, record));
+  return finish();
+}
+
+Status PrefillPipeline::begin_pass(std::span<const PrefillPart> parts, const PassHook& record) {
   const auto forward = [&](Recorder& recorder, const model::PrefillBatch& batch) {
     return pass_.record(recorder, batch, cache_->view());
   };
-  return run_forward(parts, forward, record);
+  return begin_forward(parts, forward, record);
 }
 
 Status PrefillPipeline::run_mtp_pass(uint32_t index, std::span<const PrefillPart> parts,
@@ -143,7 +148,8 @@ Status PrefillPipeline::run_mtp_pass(uint32_t index, std::span<const PrefillPart
   const auto forward = [&](Recorder& recorder, const model::PrefillBatch& batch) {
     return pass_.record_mtp(recorder, index, batch, cache_->view(), previous_hidden);
   };
-  return run_forward(parts, forward, record);
+  HADAL_TRY(begin_forward(parts, forward, record));
+  return finish();
 }
 
 Status PrefillPipeline::run_chunks(const PrefillPart& part, const ChunkForward& forward,
@@ -153,12 +159,13 @@ Status PrefillPipeline::run_chunks(const PrefillPart& part, const ChunkForward& 
   for (uint32_t first = 0; first < count; first += step) {
     const PrefillChunk chunk{first, std::min(step, count - first), first + step >= count};
     const PrefillPart piece{part.pages, part.begin + first, part.ids.subspan(first, chunk.tokens)};
-    HADAL_TRY(run_forward(
+    HADAL_TRY(begin_forward(
         {&piece, 1},
         [&](Recorder& recorder, const model::PrefillBatch& batch) {
           return forward(recorder, batch, first);
         },
         [&](Recorder& recorder) { return record ? record(recorder, chunk) : Status(); }));
+    HADAL_TRY(finish());
     if (done) HADAL_TRY(done(chunk));
   }
   return {};

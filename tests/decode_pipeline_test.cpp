@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "hadal/runtime/prefill_pipeline.h"
 #include "support/gpu.h"
 #include "support/test_model.h"
@@ -126,6 +128,61 @@ TEST_F(DecodePipelineGpu, LongerContextsRecordAtDoublings) {
     EXPECT_EQ(pipeline.recordings().recorded, expected) << position;
     EXPECT_EQ(pipeline.recordings().replayed, ++steps - expected) << position;
     ASSERT_EQ(logits, step_of_its_own(m, row)) << position;
+  }
+}
+
+// Two sequences, one of which is prefilled while the other decodes: the logits of both are those of
+// one after the other, whichever is waited for first and whichever queues they are on.
+TEST_F(DecodePipelineGpu, PrefillBesideADecodeStepChangesNoBit) {
+  constexpr uint32_t kChunk = 32, kChunks = 4;
+  TestModelOptions options = for_context(kChunk * kChunks, kChunk);
+  options.model.max_decode_rows = 2;  // cache for two sequences
+  TestModel m(kModel, options);
+  ASSERT_TRUE(m.ok());
+  std::vector<uint32_t> prompt, text;
+  for (uint32_t i = 0; i < kChunk * kChunks; ++i) {
+    prompt.push_back(id_at(i, 1)), text.push_back(id_at(i, 0));
+  }
+  const std::vector<float> prompt_alone = m.logits(prompt);
+  const std::vector<float> text_alone = m.logits(text, runtime::EvaluationForm::kDecode);
+  const size_t vocab = m.model().config().vocab_size;
+  for (const bool prefill_first : {false, true}) {
+    for (uint32_t queue = 0; queue < device()->queue_count(); ++queue) {
+      RecorderOptions recorder;
+      recorder.queue = queue;
+      auto prefill = runtime::PrefillPipeline::create(*device(), m.model(), m.cache(), recorder);
+      ASSERT_TRUE(prefill.ok()) << prefill.status().message();
+      DecodePipeline decode = pipeline_of(m);
+      SequencePages prefilled(m.pages()), decoded(m.pages());
+      for (uint32_t i = 0; i < kChunks; ++i) {
+        const DecodeRow row{&decoded, text[i], i};
+        ASSERT_TRUE(decode
+                        .begin({&row, 1}, 0,
+                               [&](Recorder& r, const model::DecodeBatch&) {
+                                 return decode.pass().record_head(r, 0, 1);
+                               })
+                        .ok());
+        const runtime::PrefillPart part{&prefilled, i * kChunk,
+                                        std::span(prompt).subspan(i * kChunk, kChunk)};
+        ASSERT_TRUE(
+            prefill
+                ->begin_pass({&part, 1},
+                             [&](Recorder& r) { return prefill->pass().record_head(r, 0, kChunk); })
+                .ok());
+        if (prefill_first) {
+          ASSERT_TRUE(prefill->finish().ok());
+        }
+        ASSERT_TRUE(decode.finish().ok());
+        ASSERT_TRUE(prefill->finish().ok());
+        const auto equal_rows = [&](const std::vector<float>& got, const std::vector<float>& all,
+                                    size_t first) {
+          return std::equal(got.begin(), got.end(), all.begin() + long(first * vocab));
+        };
+        EXPECT_TRUE(equal_rows(read_logits(m, decode.pass(), 1), text_alone, i)) << i;
+        EXPECT_TRUE(equal_rows(read_logits(m, prefill->pass(), kChunk), prompt_alone, i * kChunk))
+            << i;
+      }
+    }
   }
 }
 

@@ -52,6 +52,10 @@ class PrefillPipeline {
   // Their hidden states are rows of pass().hidden() in the same order. Errors: as run(), and
   // kInvalidArgument for no, too many or empty parts, or too many tokens.
   [[nodiscard]] Status run_pass(std::span<const PrefillPart> parts, const PassHook& record = {});
+  // run_pass() in two halves. Between them the parts' pages may not be changed; results are read
+  // behind the second. Without a pass under way finish() does nothing.
+  [[nodiscard]] Status begin_pass(std::span<const PrefillPart> parts, const PassHook& record = {});
+  [[nodiscard]] Status finish() { return submitter_.wait(); }
   // The MTP module `index` over one pass's rows: `ids` of a part are its tokens' successors, row i
   // of `previous_hidden` is the final hidden state of the pass's row i.
   [[nodiscard]] Status run_mtp_pass(uint32_t index, std::span<const PrefillPart> parts,
@@ -83,8 +87,8 @@ class PrefillPipeline {
   [[nodiscard]] Status check(std::span<const PrefillPart> parts) const;
   [[nodiscard]] Result<model::PrefillBatch> upload(std::span<const PrefillPart> parts);
   using Forward = std::function<Status(Recorder&, const model::PrefillBatch&)>;
-  [[nodiscard]] Status run_forward(std::span<const PrefillPart> parts, const Forward& forward,
-                                   const PassHook& record);
+  [[nodiscard]] Status begin_forward(std::span<const PrefillPart> parts, const Forward& forward,
+                                     const PassHook& record);
   // The chunks of one sequence, one pass each; `forward` gets the chunk's first row, too.
   using ChunkForward = std::function<Status(Recorder&, const model::PrefillBatch&, uint32_t first)>;
   [[nodiscard]] Status run_chunks(const PrefillPart& part, const ChunkForward& forward,
