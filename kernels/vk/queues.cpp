@@ -1,6 +1,6 @@
 #include "queues.h"
 
-#include <algorithm>
+#include <fmt/format.h>
 
 #include "result.h"
 
@@ -95,13 +95,21 @@ Result<Ticket> Queues::submit(uint32_t index, VkCommandBuffer command_buffer) {
   return ticket;
 }
 
-Status Queues::wait(const Ticket& ticket) const {
+Status Queues::wait(const Ticket& ticket) {
   VkSemaphoreWaitInfo wait{};
   wait.sType = VK_STRUCTURE_TYPE_SEMAPHORE_WAIT_INFO;
   wait.semaphoreCount = 1;
   wait.pSemaphores = &queues_[ticket.queue].timeline;
   wait.pValues = &ticket.value;
-  return to_status(table_->WaitSemaphores(device_, &wait, UINT64_MAX), "run: vkWaitSemaphores");
+  const Status waited =
+      to_status(table_->WaitSemaphores(device_, &wait, UINT64_MAX), "run: vkWaitSemaphores");
+  if (waited.ok() || waited.code() == Errc::kDeviceLost) return waited;
+  // The work is still under way: nobody may touch its memory or its command buffer before its end.
+  const std::scoped_lock all(queues_[0].mutex, queues_[1].mutex);  // as Vulkan asks of the host
+  const VkResult idle = table_->DeviceWaitIdle(device_);
+  if (idle == VK_SUCCESS) return waited;
+  return {Errc::kDeviceLost, fmt::format("{}, then vkDeviceWaitIdle: VkResult {}", waited.message(),
+                                         static_cast<int>(idle))};
 }
 
 }  // namespace hadal::vk

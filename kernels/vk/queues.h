@@ -43,7 +43,7 @@ class Queues {
 
   // Both thread-safe.
   [[nodiscard]] Result<Ticket> submit(uint32_t queue, VkCommandBuffer command_buffer);
-  [[nodiscard]] Status wait(const Ticket& ticket) const;
+  [[nodiscard]] Status wait(const Ticket& ticket);
 
  private:
   const DeviceTable* table_ = nullptr;
