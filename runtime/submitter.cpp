@@ -1,5 +1,6 @@
 #include "hadal/runtime/submitter.h"
 
+#include <cassert>
 #include <chrono>
 #include <utility>
 
@@ -11,6 +12,16 @@ Submitter::Submitter(Submitter&& other) noexcept
       ticket_(other.ticket_),
       waited_seconds_(other.waited_seconds_),
       profile_(std::move(other.profile_)) {}
+
+Submitter& Submitter::operator=(Submitter&& other) noexcept {
+  assert(!running_);
+  device_ = other.device_;
+  running_ = std::exchange(other.running_, nullptr);
+  ticket_ = other.ticket_;
+  waited_seconds_ = other.waited_seconds_;
+  profile_ = std::move(other.profile_);
+  return *this;
+}
 
 Submitter::~Submitter() {
   // A lost device has nothing under way either.

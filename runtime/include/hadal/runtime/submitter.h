@@ -15,7 +15,8 @@ class Submitter {
  public:
   explicit Submitter(Device& device) : device_(&device) {}
   Submitter(Submitter&& other) noexcept;
-  Submitter& operator=(Submitter&&) = delete;
+  // What is assigned to must have nothing under way: its recorder and buffers may be gone by now.
+  Submitter& operator=(Submitter&& other) noexcept;
   ~Submitter();  // waits
 
   // Starts an ended recorder and returns; it must stay until wait(). What was under way is waited
