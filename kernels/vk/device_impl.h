@@ -13,6 +13,7 @@
 #include "hadal/device.h"
 #include "instance.h"
 #include "pipeline.h"
+#include "queues.h"
 #include "result.h"
 
 struct VmaAllocator_T;
@@ -33,8 +34,7 @@ struct DeviceImpl {
   VkPhysicalDevice physical = VK_NULL_HANDLE;
   VkDevice device = VK_NULL_HANDLE;
   DeviceTable table;
-  uint32_t queue_family = 0;
-  VkQueue queue = VK_NULL_HANDLE;
+  Queues queues;
   Caps caps;
   LogFn log;
   ValidationLog* validation = nullptr;
@@ -42,9 +42,6 @@ struct DeviceImpl {
   VmaAllocator_T* allocator = nullptr;
   std::atomic<uint64_t> allocated_bytes = 0;
   std::atomic<uint64_t> peak_allocated_bytes = 0;
-
-  VkSemaphore timeline = VK_NULL_HANDLE;
-  uint64_t timeline_value = 0;
 
   // Pipelines by module and constants, made once; see pipeline.h.
   std::mutex pipelines_mutex;
@@ -56,9 +53,8 @@ struct DeviceImpl {
   std::mutex e4m3_table_mutex;
   Buffer e4m3_table;
 
-  // After `device` is set: function table, queue, allocator, timeline, pipeline cache.
+  // After `device` is set: function table, queues, allocator, timelines, pipeline cache.
   [[nodiscard]] Status finish_setup(const DeviceOptions& options);
-  [[nodiscard]] Status submit_and_wait(VkCommandBuffer command_buffer);
 };
 
 // memory.cpp
