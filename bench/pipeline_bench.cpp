@@ -98,13 +98,14 @@ class Session {
     sampler_->set_row(0, {}, tokens);
     device_seconds_ = 0;
     const auto start = Clock::now();
-    require(prefill_->run(*sequence_, 0, ids,
-                          [&](Recorder& recorder, const runtime::PrefillChunk& chunk) -> Status {
-                            return chunk.last ? draw(recorder, chunk.tokens - 1) : Status();
-                          }));
+    require(prefill_->run(
+        *sequence_, 0, ids, [&](Recorder& recorder, const runtime::PrefillChunk& chunk) -> Status {
+          return chunk.last ? draw(recorder, prefill_->pass(), chunk.tokens - 1) : Status();
+        }));
     const double seconds = seconds_since(start);
     position_ = tokens;
     read_id();
+    last_pass_ = &prefill_->pass();
     return seconds;
   }
 
@@ -116,11 +117,12 @@ class Session {
     for (uint32_t i = 0; i < tokens; ++i) {
       const runtime::DecodeRow row{&*sequence_, id_, position_++};
       sampler_->set_row(0, {}, position_);
-      require(decode_->step({&row, 1}, [&](Recorder& recorder, const model::DecodeBatch&) {
-        return draw(recorder, 0);
+      require(decode_->step({&row, 1}, 0, [&](Recorder& recorder, const model::DecodeBatch&) {
+        return draw(recorder, decode_->pass(), 0);
       }));
       read_id();
     }
+    last_pass_ = &decode_->pass();
     return seconds_since(start);
   }
 
@@ -148,6 +150,8 @@ class Session {
       }
     }
     device_seconds_ = 0;
+    logits_finite_ = logits_finite_ && finite_logits(engine.decode().pass());
+    last_pass_ = nullptr;
     stats_ = engine.stats();
     return stats_.decode_seconds;
   }
@@ -159,17 +163,21 @@ class Session {
 
   // Whether the logits of the last token are finite and all drawn ids were in range.
   [[nodiscard]] bool is_right() {
-    std::vector<float> logits(vocab());
-    require(device_->download(model_->logits(), 0, std::as_writable_bytes(std::span(logits))));
-    return ids_in_range_ && std::all_of(logits.begin(), logits.end(),
-                                        [](float value) { return std::isfinite(value); });
+    if (last_pass_) logits_finite_ = logits_finite_ && finite_logits(*last_pass_);
+    return ids_in_range_ && logits_finite_;
   }
 
  private:
+  // Of the first row, which every step writes.
+  [[nodiscard]] bool finite_logits(const model::Pass& pass) {
+    std::vector<float> logits(vocab());
+    require(device_->download(pass.logits(), 0, std::as_writable_bytes(std::span(logits))));
+    return std::all_of(logits.begin(), logits.end(), [](float v) { return std::isfinite(v); });
+  }
   [[nodiscard]] uint32_t vocab() const { return model_->config().vocab_size; }
-  [[nodiscard]] Status draw(Recorder& recorder, uint32_t row) {
-    HADAL_TRY(model_->record_head(recorder, row, 1));
-    return sampler_->record(recorder, model_->logits().address(), 1);
+  [[nodiscard]] Status draw(Recorder& recorder, model::Pass& pass, uint32_t row) {
+    HADAL_TRY(pass.record_head(recorder, row, 1));
+    return sampler_->record(recorder, pass.logits().address(), 1);
   }
   void read_id() {
     id_ = sampler_->id(0);
@@ -188,7 +196,8 @@ class Session {
   runtime::EngineStats stats_;
   double load_seconds_ = 0, device_seconds_ = 0;
   uint32_t id_ = 0, position_ = 0;
-  bool ids_in_range_ = true;
+  const model::Pass* last_pass_ = nullptr;  // whose logits are not looked at yet
+  bool ids_in_range_ = true, logits_finite_ = true;
 };
 
 struct Line {

@@ -1,7 +1,8 @@
-// What is behind hadal::model::Model. Private.
+// What is behind hadal::model::Model and Pass. Private.
 #pragma once
 
 #include "hadal/model/model.h"
+#include "hadal/model/pass.h"
 #include "mla_block.h"
 #include "moe_block.h"
 #include "ops.h"
@@ -13,22 +14,35 @@ struct Model::Impl {
   ModelConfig config;
   ModelOptions options;
   Weights weights;
-  Workspace work;
-  Buffer rope_table, logits;
+  Buffer rope_table;
   Ops ops;
-  MlaBlock attention;
-  MoeBlock feed_forward;
 
-  Impl(Device& device, ModelConfig c, ModelOptions o, Weights w, Workspace workspace, Buffer rope,
-       Buffer logit_rows)
+  Impl(Device& device, ModelConfig c, ModelOptions o, Weights w, Buffer rope)
       : config(std::move(c)),
         options(o),
         weights(std::move(w)),
-        work(std::move(workspace)),
         rope_table(std::move(rope)),
+        ops(device, config) {}
+};
+
+struct Pass::Impl {
+  const ModelConfig& config;
+  const Weights& weights;
+  const Ops& ops;
+  PassShape shape;
+  Workspace work;
+  Buffer logits;
+  MlaBlock attention;
+  MoeBlock feed_forward;
+
+  Impl(const Model::Impl& model, const PassShape& s, Workspace workspace, Buffer logit_rows)
+      : config(model.config),
+        weights(model.weights),
+        ops(model.ops),
+        shape(s),
+        work(std::move(workspace)),
         logits(std::move(logit_rows)),
-        ops(device, config),
-        attention{ops, config, options, work, rope_table.address()},
+        attention{ops, config, model.options, work, model.rope_table.address()},
         feed_forward{ops, config, work} {}
 
   [[nodiscard]] Status check_tokens(uint32_t tokens, uint32_t most) const;

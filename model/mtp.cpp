@@ -3,14 +3,14 @@
 // eh_proj.
 #include <fmt/format.h>
 
-#include "hadal/model/model.h"
+#include "hadal/model/pass.h"
 #include "model_impl.h"
 
 namespace hadal::model {
 
 template <class Batch>
-Status Model::Impl::mtp(Recorder& recorder, uint32_t index, const Batch& batch,
-                        const CacheView& cache, DeviceAddress previous_hidden) const {
+Status Pass::Impl::mtp(Recorder& recorder, uint32_t index, const Batch& batch,
+                       const CacheView& cache, DeviceAddress previous_hidden) const {
   const Impl& m = *this;
   if (index >= m.weights.mtp.size()) {
     return {Errc::kInvalidArgument,
@@ -39,23 +39,23 @@ Status Model::Impl::mtp(Recorder& recorder, uint32_t index, const Batch& batch,
   return {};
 }
 
-Status Model::record_mtp(Recorder& recorder, uint32_t index, const PrefillBatch& batch,
-                         const CacheView& cache, DeviceAddress previous_hidden) {
-  HADAL_TRY(impl_->check_tokens(batch.tokens, impl_->options.max_tokens));
+Status Pass::record_mtp(Recorder& recorder, uint32_t index, const PrefillBatch& batch,
+                        const CacheView& cache, DeviceAddress previous_hidden) {
+  HADAL_TRY(impl_->check_tokens(batch.tokens, impl_->shape.prefill_tokens));
   return impl_->mtp(recorder, index, batch, cache, previous_hidden);
 }
 
-Status Model::record_mtp(Recorder& recorder, uint32_t index, const DecodeBatch& batch,
-                         const CacheView& cache, DeviceAddress previous_hidden) {
-  HADAL_TRY(impl_->check_tokens(batch.tokens, impl_->options.max_decode_rows));
+Status Pass::record_mtp(Recorder& recorder, uint32_t index, const DecodeBatch& batch,
+                        const CacheView& cache, DeviceAddress previous_hidden) {
+  HADAL_TRY(impl_->check_tokens(batch.tokens, impl_->shape.decode_rows));
   return impl_->mtp(recorder, index, batch, cache, previous_hidden);
 }
 
-Status Model::record_mtp_head(Recorder& recorder, uint32_t index, uint32_t first, uint32_t rows) {
+Status Pass::record_mtp_head(Recorder& recorder, uint32_t index, uint32_t first, uint32_t rows) {
   return impl_->head(recorder, impl_->weights.mtp[index].head, first, rows);
 }
 
-Status Model::record_mtp_head(Recorder& recorder, uint32_t index, std::span<const uint32_t> rows) {
+Status Pass::record_mtp_head(Recorder& recorder, uint32_t index, std::span<const uint32_t> rows) {
   return impl_->head(recorder, impl_->weights.mtp[index].head, rows);
 }
 

@@ -40,8 +40,9 @@ class Planner {
   uint64_t used_ = 0;
 };
 
-void plan_attention(Planner& p, const ModelConfig& c, const ModelOptions& o, Workspace& w) {
-  const uint32_t t = o.max_tokens, heads = c.num_attention_heads;
+void plan_attention(Planner& p, const ModelConfig& c, const ModelOptions& o, const PassShape& s,
+                    Workspace& w) {
+  const uint32_t t = s.rows(), heads = c.num_attention_heads;
   w.normed = p.activation(t, c.hidden_size);
   w.q_a = p.rows(t, c.q_lora_rank);
   w.q_a_normed = p.activation(t, c.q_lora_rank);
@@ -50,23 +51,29 @@ void plan_attention(Planner& p, const ModelConfig& c, const ModelOptions& o, Wor
   w.attention = p.rows(t, heads * c.v_head_dim);
   w.attention_in = p.activation(t, heads * c.v_head_dim, /*with_f32=*/false);
   w.attention_in.f32 = w.attention;
-  w.q_latent = p.rows(o.max_decode_rows, heads * c.kv_lora_rank);
-  w.o_latent = p.rows(o.max_decode_rows, heads * c.kv_lora_rank);
-  w.softmax_state = p.rows(t, heads * 2);
-  w.latent = p.activation(o.expansion_rows, c.kv_lora_rank);
-  w.k_pe = p.rows(o.expansion_rows, c.qk_rope_head_dim);
-  w.kv = p.rows(o.expansion_rows, float_row_stride(heads * (c.qk_nope_head_dim + c.v_head_dim)));
-  // A pass of several sequences never has more of them than rows, nor a longer one.
-  MlaPrefillShape prefill =
-      MlaPrefillShape::packed(0, t, heads, c.qk_nope_head_dim, c.qk_rope_head_dim, c.v_head_dim);
-  prefill.sequences = t, prefill.max_q_len = t;
-  w.attention_scratch = p.take(
-      std::max(mla_prefill_scratch_bytes(prefill),
-               mla_decode_scratch_bytes(decode_shape(c, o, o.max_decode_rows, o.max_context))));
+  w.q_latent = p.rows(s.decode_rows, heads * c.kv_lora_rank);
+  w.o_latent = p.rows(s.decode_rows, heads * c.kv_lora_rank);
+  w.softmax_state = p.rows(s.prefill_tokens, heads * 2);
+  const uint32_t expansion = s.prefill_tokens ? o.expansion_rows : 0;
+  w.latent = p.activation(expansion, c.kv_lora_rank);
+  w.k_pe = p.rows(expansion, c.qk_rope_head_dim);
+  w.kv = p.rows(expansion, float_row_stride(heads * (c.qk_nope_head_dim + c.v_head_dim)));
+  uint64_t scratch = 0;
+  if (s.prefill_tokens) {
+    // A pass of several sequences never has more of them than rows, nor a longer one.
+    MlaPrefillShape prefill = MlaPrefillShape::packed(
+        0, s.prefill_tokens, heads, c.qk_nope_head_dim, c.qk_rope_head_dim, c.v_head_dim);
+    prefill.sequences = prefill.max_q_len = s.prefill_tokens;
+    scratch = mla_prefill_scratch_bytes(prefill);
+  }
+  if (s.decode_rows) {
+    scratch = std::max(scratch,
+                       mla_decode_scratch_bytes(decode_shape(c, o, s.decode_rows, o.max_context)));
+  }
+  w.attention_scratch = p.take(scratch);
 }
 
-void plan_experts(Planner& p, const ModelConfig& c, const ModelOptions& o, Workspace& w) {
-  const uint32_t t = o.max_tokens;
+void plan_experts(Planner& p, const ModelConfig& c, uint32_t t, Workspace& w) {
   const uint64_t routed = uint64_t{t} * c.num_experts_per_tok;
   // Dense layers use gate/up/swiglu with one row per token, experts with top_k rows of their width.
   const uint64_t dense_elems = uint64_t{t} * round_up(c.intermediate_size, 16);
@@ -95,14 +102,14 @@ void plan_experts(Planner& p, const ModelConfig& c, const ModelOptions& o, Works
   w.commands_offset = p.take(4 * 12) - w.buffer.address();
 }
 
-uint64_t plan(const ModelConfig& c, const ModelOptions& o, Workspace& w) {
+uint64_t plan(const ModelConfig& c, const ModelOptions& o, const PassShape& s, Workspace& w) {
   Planner p(w.buffer.address());
-  w.x = p.rows(o.max_tokens, c.hidden_size);
-  w.hidden = p.rows(o.max_tokens, c.hidden_size);
-  w.mtp_in = p.rows(o.max_tokens, 2 * c.hidden_size);
-  w.head_in = p.rows(o.max_logit_rows, c.hidden_size);
-  plan_attention(p, c, o, w);
-  plan_experts(p, c, o, w);
+  w.x = p.rows(s.rows(), c.hidden_size);
+  w.hidden = p.rows(s.rows(), c.hidden_size);
+  w.mtp_in = p.rows(s.rows(), 2 * c.hidden_size);
+  w.head_in = p.rows(s.logit_rows, c.hidden_size);
+  plan_attention(p, c, o, s, w);
+  plan_experts(p, c, s.rows(), w);
   return p.used();
 }
 
@@ -115,19 +122,24 @@ MlaDecodeShape decode_shape(const ModelConfig& c, const ModelOptions& o, uint32_
 }
 
 Result<Workspace> Workspace::create(Device& device, const ModelConfig& config,
-                                    const ModelOptions& options) {
+                                    const ModelOptions& options, const PassShape& shape) {
   Workspace w;
-  const uint64_t bytes = plan(config, options, w);
+  const uint64_t bytes = plan(config, options, shape, w);
   HADAL_ASSIGN(w.buffer, device.allocate(bytes));
-  plan(config, options, w);
+  plan(config, options, shape, w);
   return w;
 }
 
-uint64_t workspace_bytes(const ModelConfig& config, const ModelOptions& options) {
+uint64_t pass_bytes(const ModelConfig& config, const ModelOptions& options,
+                    const PassShape& shape) {
   Workspace w;
-  const uint64_t logits = uint64_t{options.max_logit_rows} * config.vocab_size * 4;
+  return plan(config, options, shape, w) + uint64_t{shape.logit_rows} * config.vocab_size * 4;
+}
+
+uint64_t workspace_bytes(const ModelConfig& config, const ModelOptions& options) {
   const uint64_t rope = uint64_t{options.max_context} * config.qk_rope_head_dim * 4;
-  return plan(config, options, w) + logits + rope;
+  return pass_bytes(config, options, prefill_pass(options)) +
+         pass_bytes(config, options, decode_pass(options.max_decode_rows)) + rope;
 }
 
 uint64_t cache_bytes(const ModelConfig& config, uint32_t pages, CacheFormat format) {

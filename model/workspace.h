@@ -10,6 +10,7 @@
 #include "hadal/mla_decode.h"
 #include "hadal/model/config.h"
 #include "hadal/model/model.h"
+#include "hadal/model/pass.h"
 
 namespace hadal::model {
 
@@ -60,12 +61,13 @@ struct Workspace {
   DeviceAddress segment_ends = 0, tiles = 0;         // u32 [experts], MoeTile [max]
   uint64_t commands_offset = 0;  // in `buffer`: VkDispatchIndirectCommand [2], gate+up and down
   Rows mtp_in;                   // [2 * hidden]: normed embedding, normed hidden
-  Rows head_in;                  // [max_logit_rows, hidden]: gathered rows of `hidden`
+  Rows head_in;                  // [logit_rows, hidden]: gathered rows of `hidden`
 
   Buffer buffer;
 
   [[nodiscard]] static Result<Workspace> create(Device& device, const ModelConfig& config,
-                                                const ModelOptions& options);
+                                                const ModelOptions& options,
+                                                const PassShape& shape);
 };
 
 }  // namespace hadal::model

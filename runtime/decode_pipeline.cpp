@@ -5,28 +5,49 @@
 #include <algorithm>
 
 namespace hadal::runtime {
+namespace {
 
-DecodePipeline::DecodePipeline(Device& device, model::Model& model, const KvCache& cache,
-                               uint32_t max_rows, Recorder recorder, Buffer inputs)
-    : device_(&device),
-      model_(&model),
+// Row counts come and go with the requests, context lengths double: this holds 32 of the first
+// times one or two of the second, and a few hundred bytes for each of a step's commands.
+constexpr size_t kRecordings = 64;
+constexpr uint32_t kSplitKeys = 1024;  // of mla_decode: one dispatch up to these, two beyond
+
+}  // namespace
+
+DecodePipeline::DecodePipeline(Device& device, const model::Model& model, const KvCache& cache,
+                               uint32_t max_rows, const RecorderOptions& options, model::Pass pass,
+                               Buffer inputs)
+    : model_(&model),
       cache_(&cache),
       max_rows_(max_rows),
       table_stride_(ceil_div(model.options().max_context, kPageTokens)),
-      recorder_(std::move(recorder)),
-      inputs_(std::move(inputs)) {}
+      pass_(std::move(pass)),
+      inputs_(std::move(inputs)),
+      recordings_(device, options, kRecordings),
+      submitter_(device) {}
 
-Result<DecodePipeline> DecodePipeline::create(Device& device, model::Model& model,
+Result<DecodePipeline> DecodePipeline::create(Device& device, const model::Model& model,
                                               const KvCache& cache, uint32_t max_rows,
                                               const RecorderOptions& options) {
   if (max_rows == 0 || max_rows > model.options().max_decode_rows) {
     return Status(Errc::kInvalidArgument, fmt::format("decode: max_rows must be 1 to {}, got {}",
                                                       model.options().max_decode_rows, max_rows));
   }
-  HADAL_ASSIGN(Recorder recorder, Recorder::create(device, options));
+  HADAL_ASSIGN(model::Pass pass, model::Pass::create(model, model::decode_pass(max_rows)));
   const uint64_t table = ceil_div(model.options().max_context, kPageTokens);
   HADAL_ASSIGN(Buffer inputs, device.allocate(4 * max_rows * (4 + table), MemoryKind::kUpload));
-  return DecodePipeline(device, model, cache, max_rows, std::move(recorder), std::move(inputs));
+  return DecodePipeline(device, model, cache, max_rows, options, std::move(pass),
+                        std::move(inputs));
+}
+
+// Attention plans for a length at least that of every row: a splits' count, which sizes the grid
+// and the scratch. Lengths come from device memory, splits past a row's end do nothing, and no bit
+// depends on their number (hadal/mla_decode.h). So a recording serves every length up to a power of
+// two of splits, at the price of at most as many empty ones.
+uint32_t DecodePipeline::recorded_kv_len(uint32_t kv_len) const {
+  uint32_t most = kSplitKeys;
+  while (most < kv_len) most *= 2;
+  return std::min({most, model_->options().max_context, cache_->view().pages * kPageTokens});
 }
 
 Result<model::DecodeBatch> DecodePipeline::upload(std::span<const DecodeRow> rows) {
@@ -56,6 +77,7 @@ Result<model::DecodeBatch> DecodePipeline::upload(std::span<const DecodeRow> row
     const auto table = row.pages->block_table();
     std::copy(table.begin(), table.end(), tables + i * table_stride_);
   }
+  batch.max_kv_len = recorded_kv_len(batch.max_kv_len);
   batch.ids = inputs_.address();
   batch.positions = batch.ids + 4ull * max_rows_;
   batch.slots = batch.positions + 4ull * max_rows_;
@@ -65,26 +87,31 @@ Result<model::DecodeBatch> DecodePipeline::upload(std::span<const DecodeRow> row
   return batch;
 }
 
-Status DecodePipeline::step(std::span<const DecodeRow> rows, const RecordHook& record) {
+Status DecodePipeline::begin(std::span<const DecodeRow> rows, uint64_t key,
+                             const RecordHook& record) {
   if (rows.size() > max_rows_) {
     return {Errc::kInvalidArgument,
             fmt::format("decode: rows must be at most {}, got {}", max_rows_, rows.size())};
   }
+  HADAL_TRY(submitter_.wait());  // its step reads what upload() writes
   HADAL_ASSIGN(const model::DecodeBatch batch, upload(rows));
-  HADAL_TRY(recorder_.reset());
-  HADAL_TRY(model_->record(recorder_, batch, cache_->view()));
-  if (record) HADAL_TRY(record(recorder_, batch));
-  HADAL_TRY(recorder_.end());
-  HADAL_TRY(device_->run(recorder_));
-  if (profile_) {
-    HADAL_ASSIGN(const auto timings, recorder_.timings());
-    profile_(timings);
-  }
-  return {};
+  HADAL_ASSIGN(Recorder * recorder,
+               recordings_.get({batch.tokens, batch.max_kv_len, key, record != nullptr},
+                               [&](Recorder& fresh) -> Status {
+                                 HADAL_TRY(pass_.record(fresh, batch, cache_->view()));
+                                 return record ? record(fresh, batch) : Status();
+                               }));
+  return submitter_.submit(*recorder);
 }
 
-void DecodePipeline::set_profile(std::function<void(const std::vector<DispatchTiming>&)> profile) {
-  profile_ = std::move(profile);
+Status DecodePipeline::step(std::span<const DecodeRow> rows, uint64_t key,
+                            const RecordHook& record) {
+  HADAL_TRY(begin(rows, key, record));
+  return finish();
+}
+
+Status DecodePipeline::step(std::span<const DecodeRow> rows) {
+  return step(rows, 0, {});
 }
 
 }  // namespace hadal::runtime

@@ -34,16 +34,17 @@ SchedulerOptions scheduler_options(const EngineOptions& options, uint32_t contex
 }  // namespace
 
 Engine::Engine(model::Model& model, const KvCache& cache, PagePool& pages, EngineOptions options,
-               PrefillPipeline prefill, DecodePipeline decode, Sampler sampler, Sampler drafter)
+               PrefillPipeline prefill, DecodePipeline decode, Draws prefilled, Draws decoded,
+               bool two_queues)
     : model_(&model),
       cache_(&cache),
       pages_(&pages),
       options_(options),
       prefill_(std::move(prefill)),
       decode_(std::move(decode)),
-      sampler_(std::move(sampler)),
-      drafter_(std::move(drafter)),
-      row_status_(options.max_rows),
+      prefilled_(std::move(prefilled)),
+      decoded_(std::move(decoded)),
+      two_queues_(two_queues),
       scheduler_(pages, scheduler_options(options, model.options().max_context)) {}
 
 Result<Engine> Engine::create(Device& device, model::Model& model, const KvCache& cache,
@@ -67,18 +68,25 @@ Result<Engine> Engine::create(Device& device, model::Model& model, const KvCache
         Errc::kUnsupported,
         "engine: the checkpoint has no MTP layer to speculate with, or it was not loaded");
   }
+  RecorderOptions of_prefill;
+  of_prefill.queue = device.queue_count() - 1;  // decode has the first
   HADAL_ASSIGN(PrefillPipeline prefill,
-               PrefillPipeline::create(device, model, cache, {},
+               PrefillPipeline::create(device, model, cache, of_prefill,
                                        std::min(options.max_rows, options.max_chunk)));
   HADAL_ASSIGN(DecodePipeline decode,
                DecodePipeline::create(device, model, cache, options.max_rows));
-  HADAL_ASSIGN(Sampler sampler,
-               Sampler::create(device, options.max_rows, model.config().vocab_size));
-  HADAL_ASSIGN(Sampler drafter,
-               Sampler::create(device, options.max_rows, model.config().vocab_size));
-  for (uint32_t row = 0; row < options.max_rows; ++row) drafter.set_row(row, {}, 0);  // greedy
+  const uint32_t vocab = model.config().vocab_size;
+  HADAL_ASSIGN(Draws prefilled, Draws::create(device, options.max_rows, vocab));
+  HADAL_ASSIGN(Draws decoded, Draws::create(device, options.max_rows, vocab));
   return Engine(model, cache, pages, options, std::move(prefill), std::move(decode),
-                std::move(sampler), std::move(drafter));
+                std::move(prefilled), std::move(decoded), of_prefill.queue != 0);
+}
+
+Result<Engine::Draws> Engine::Draws::create(Device& device, uint32_t rows, uint32_t vocab) {
+  HADAL_ASSIGN(Sampler tokens, Sampler::create(device, rows, vocab));
+  HADAL_ASSIGN(Sampler drafts, Sampler::create(device, rows, vocab));
+  for (uint32_t row = 0; row < rows; ++row) drafts.set_row(row, {}, 0);  // greedy
+  return Draws{std::move(tokens), std::move(drafts), std::vector<Status>(rows)};
 }
 
 uint32_t Engine::new_tokens(const EngineRequest& request) const {
@@ -137,33 +145,53 @@ void Engine::cancel(RequestId request) {
 
 Result<std::vector<EngineToken>> Engine::step() {
   HADAL_TRY(lost_);
+  const Stopwatch watch;
+  const double waited = prefill_.waited_seconds() + decode_.waited_seconds();
   std::vector<EngineToken> tokens;
   end_late(tokens);
   const StepPlan plan = scheduler_.plan();
-  if (!plan.empty()) run_plan(plan, tokens);
+  if (plan.empty()) return tokens;
+  run_plan(plan, tokens);
+  stats_.step_seconds += watch.seconds();
+  stats_.wait_seconds += prefill_.waited_seconds() + decode_.waited_seconds() - waited;
   return tokens;
 }
 
+// Both pipelines are under way at once, and where the device has a queue for each they run at once.
+// They meet only in the cache, and there not within a step, so no barrier between queues is
+// missing:
+//  - Decode writes the rows of generating requests' positions, prefill those of prompts' positions.
+//    A page that a sequence writes to is its own alone: what sequences share are whole pages of
+//    prompts that were published behind a finished pass, and nobody writes to these again.
+//  - So what one pipeline reads, the other's writes of this step are no part of: it reads its own
+//    sequences' pages. A prompt's pages are read by decode from the next step on, behind the waits.
+//  - Pages for prefill are reserved in begin_prefill(), before the tokens of decode can free any,
+//    and none are given out before both have finished, whatever fails.
 void Engine::run_plan(const StepPlan& plan, std::vector<EngineToken>& tokens) {
   uint32_t rows = 0, prefilled = 0;
   double decode_seconds = 0.0, prefill_seconds = 0.0;
-  if (!plan.decode.empty()) {
-    const Stopwatch watch;
-    if (const Status status = run_decode(plan, tokens); status.ok()) {
-      for (const PlannedWork& work : plan.decode) rows += work.tokens + work.drafts;
-      decode_seconds = watch.seconds();
-    } else {
-      fail(plan.decode, status, tokens);
-    }
+  const bool drafting = options_.speculate && (options_.always_draft || policy_.drafts());
+  const Stopwatch watch;
+  Status decode = plan.decode.empty() ? Status() : begin_decode(plan, drafting);
+  const double begun = watch.seconds();
+  std::vector<uint32_t> last_rows;
+  Status prefill = plan.prefill.empty() ? Status() : begin_prefill(plan, last_rows);
+  if (decode.ok()) decode = decode_.finish();
+  if (!decode.ok()) {
+    if (prefill.ok()) prefill = prefill_.finish();  // its pages stay untouched until then
+    fail(plan.decode, decode, tokens);
+  } else if (!plan.decode.empty()) {
+    for (const PlannedWork& work : plan.decode) rows += work.tokens + work.drafts;
+    decode_seconds = watch.seconds();
+    take_decoded(plan, drafting, decode_seconds, tokens);
   }
-  if (!plan.prefill.empty() && lost_.ok()) {
-    const Stopwatch watch;
-    if (const Status status = run_prefill(plan, tokens); status.ok()) {
-      for (const PlannedWork& work : plan.prefill) prefilled += work.tokens;
-      prefill_seconds = watch.seconds();
-    } else {
-      fail(plan.prefill, status, tokens);
-    }
+  if (!lost_.ok()) return;  // every request has ended
+  if (prefill.ok() && !plan.prefill.empty()) prefill = finish_prefill(plan, last_rows, tokens);
+  if (!prefill.ok()) {
+    fail(plan.prefill, prefill, tokens);
+  } else if (!plan.prefill.empty()) {
+    for (const PlannedWork& work : plan.prefill) prefilled += work.tokens;
+    prefill_seconds = watch.seconds() - (two_queues_ ? begun : decode_seconds);
   }
   scheduler_.measured(rows, decode_seconds, prefilled, prefill_seconds);
   ++stats_.steps;
@@ -203,22 +231,20 @@ void Engine::end(RequestId request, FinishReason reason, const Status& status,
   cancel(request);
 }
 
-Status Engine::record_draw(Recorder& recorder, uint32_t first, uint32_t rows) {
-  HADAL_TRY(model_->record_head(recorder, first, rows));
-  return sampler_.record(recorder, model_->logits().address(), rows);
-}
-
-Status Engine::record_drafts(Recorder& recorder, const model::DecodeBatch& batch) {
+Status Engine::record_decoded(Recorder& recorder, const model::DecodeBatch& batch, bool drafting) {
+  model::Pass& pass = decode_.pass();
+  HADAL_TRY(pass.record_head(recorder, 0, batch.tokens));
+  HADAL_TRY(decoded_.tokens.record(recorder, pass.logits().address(), batch.tokens));
+  if (!drafting) return {};
   recorder.barrier();
   model::DecodeBatch next = batch;
-  next.ids = sampler_.ids();
-  HADAL_TRY(model_->record_mtp(recorder, 0, next, cache_->view(), model_->hidden()));
-  HADAL_TRY(model_->record_mtp_head(recorder, 0, 0, batch.tokens));
-  return drafter_.record(recorder, model_->logits().address(), batch.tokens);
+  next.ids = decoded_.tokens.ids();
+  HADAL_TRY(pass.record_mtp(recorder, 0, next, cache_->view(), pass.hidden()));
+  HADAL_TRY(pass.record_mtp_head(recorder, 0, 0, batch.tokens));
+  return decoded_.drafts.record(recorder, pass.logits().address(), batch.tokens);
 }
 
-Status Engine::run_decode(const StepPlan& plan, std::vector<EngineToken>& tokens) {
-  const bool drafting = options_.speculate && (options_.always_draft || policy_.drafts());
+Status Engine::begin_decode(const StepPlan& plan, bool drafting) {
   // Every row is drawn from: a replayed one draws its next token again, which the MTP layer needs.
   std::vector<DecodeRow> rows;
   for (const PlannedWork& work : plan.decode) {
@@ -229,17 +255,20 @@ Status Engine::run_decode(const StepPlan& plan, std::vector<EngineToken>& tokens
         request.draft ? std::span<const uint32_t>(&*request.draft, 1) : std::span<const uint32_t>();
     for (uint32_t i = 0; i < work.tokens + work.drafts; ++i) {
       const uint32_t position = work.begin + i, row = uint32_t(rows.size());
-      row_status_[row] = request.sampling.set_row(sampler_, row, ids, drafts, position);
+      decoded_.row_status[row] =
+          request.sampling.set_row(decoded_.tokens, row, ids, drafts, position);
       rows.push_back({pages, position < ids.size() ? ids[position] : *request.draft, position});
     }
   }
-  HADAL_TRY(sampler_.prepare(uint32_t(rows.size())).status());
-  const Stopwatch watch;
-  const auto draw = [&](Recorder& recorder, const model::DecodeBatch& batch) -> Status {
-    HADAL_TRY(record_draw(recorder, 0, batch.tokens));
-    return drafting ? record_drafts(recorder, batch) : Status();
-  };
-  HADAL_TRY(decode_.step(rows, draw));
+  HADAL_ASSIGN(const uint64_t prepared, decoded_.tokens.prepare(uint32_t(rows.size())));
+  return decode_.begin(rows, /*key=*/prepared * 2 + drafting,
+                       [&](Recorder& recorder, const model::DecodeBatch& batch) {
+                         return record_decoded(recorder, batch, drafting);
+                       });
+}
+
+void Engine::take_decoded(const StepPlan& plan, bool drafting, double seconds,
+                          std::vector<EngineToken>& tokens) {
   const size_t before = tokens.size();
   uint32_t row = 0;
   for (const PlannedWork& work : plan.decode) {
@@ -247,30 +276,30 @@ Status Engine::run_decode(const StepPlan& plan, std::vector<EngineToken>& tokens
     if (work.last) take_tokens(work, row + work.tokens - 1, drafting, tokens);
     row += work.tokens + work.drafts;
   }
-  stats_.decoded_tokens += tokens.size() - before;
-  policy_.measured(watch.seconds(), double(tokens.size() - before) / double(plan.decode.size()));
-  return {};
+  const auto given = std::count_if(tokens.begin() + ptrdiff_t(before), tokens.end(),
+                                   [](const EngineToken& token) { return token.has_token; });
+  stats_.decoded_tokens += uint64_t(given);
+  policy_.measured(seconds, double(given) / double(plan.decode.size()));
 }
 
 void Engine::take_tokens(const PlannedWork& work, uint32_t row, bool drafted,
                          std::vector<EngineToken>& tokens) {
   const std::optional<uint32_t> draft = requests_.at(work.request).draft;
-  if (!take_token(work.request, row, tokens)) return;
+  if (!take_token(work.request, decoded_, row, tokens)) return;
   stats_.verified_drafts += work.drafts;
-  if (work.drafts && *draft == sampler_.id(row)) {
+  if (work.drafts && *draft == decoded_.tokens.id(row)) {
     ++stats_.accepted_drafts;
     scheduler_.accept_draft(work.request);
-    if (!take_token(work.request, ++row, tokens)) return;
+    if (!take_token(work.request, decoded_, ++row, tokens)) return;
   }
   Request& request = requests_.at(work.request);
   request.draft.reset();
-  if (drafted) request.draft = drafter_.id(row);
+  if (drafted) request.draft = decoded_.drafts.id(row);
   scheduler_.set_drafts(work.request, drafted ? 1 : 0);
 }
 
-Status Engine::run_prefill(const StepPlan& plan, std::vector<EngineToken>& tokens) {
+Status Engine::begin_prefill(const StepPlan& plan, std::vector<uint32_t>& last_rows) {
   std::vector<PrefillPart> parts;
-  std::vector<uint32_t> last_rows;  // whose hidden state gives a request's first token
   uint32_t rows = 0;
   for (const PlannedWork& work : plan.prefill) {
     const auto ids = scheduler_.tokens(work.request);
@@ -279,25 +308,31 @@ Status Engine::run_prefill(const StepPlan& plan, std::vector<EngineToken>& token
     rows += work.tokens;
     if (!work.last) continue;
     const uint32_t row = uint32_t(last_rows.size());
-    row_status_[row] = requests_.at(work.request)
-                           .sampling.set_row(sampler_, row, ids, {}, work.begin + work.tokens - 1);
+    prefilled_.row_status[row] =
+        requests_.at(work.request)
+            .sampling.set_row(prefilled_.tokens, row, ids, {}, work.begin + work.tokens - 1);
     last_rows.push_back(rows - 1);
   }
-  if (!last_rows.empty()) HADAL_TRY(sampler_.prepare(uint32_t(last_rows.size())).status());
-  const auto draw = [&](Recorder& recorder) -> Status {
+  HADAL_TRY(prefilled_.tokens.prepare(uint32_t(last_rows.size())).status());
+  return prefill_.begin_pass(parts, [&](Recorder& recorder) -> Status {
     if (last_rows.empty()) return {};
-    HADAL_TRY(model_->record_head(recorder, last_rows));
-    return sampler_.record(recorder, model_->logits().address(), uint32_t(last_rows.size()));
-  };
-  HADAL_TRY(prefill_.run_pass(parts, draw));
+    model::Pass& pass = prefill_.pass();
+    HADAL_TRY(pass.record_head(recorder, last_rows));
+    return prefilled_.tokens.record(recorder, pass.logits().address(), uint32_t(last_rows.size()));
+  });
+}
+
+Status Engine::finish_prefill(const StepPlan& plan, std::span<const uint32_t> last_rows,
+                              std::vector<EngineToken>& tokens) {
+  HADAL_TRY(prefill_.finish());
   if (options_.speculate) HADAL_TRY(prefill_drafts(plan, last_rows));
   uint32_t drawn = 0;
   for (const PlannedWork& work : plan.prefill) {
     scheduler_.done(work);
     if (!work.last) continue;
     const uint32_t row = drawn++;
-    if (!take_token(work.request, row, tokens) || !options_.speculate) continue;
-    requests_.at(work.request).draft = drafter_.id(row);
+    if (!take_token(work.request, prefilled_, row, tokens) || !options_.speculate) continue;
+    requests_.at(work.request).draft = prefilled_.drafts.id(row);
     scheduler_.set_drafts(work.request, 1);
   }
   return {};
@@ -309,29 +344,32 @@ Status Engine::prefill_drafts(const StepPlan& plan, std::span<const uint32_t> la
   for (const PlannedWork& work : plan.prefill) {
     const auto ids = scheduler_.tokens(work.request).subspan(work.begin + 1);
     next_ids.emplace_back(ids.begin(), ids.begin() + (work.last ? work.tokens - 1 : work.tokens));
-    if (work.last) next_ids.back().push_back(sampler_.id(drawn++));
+    if (work.last) next_ids.back().push_back(prefilled_.tokens.id(drawn++));
   }
   std::vector<PrefillPart> parts;
   for (size_t i = 0; i < plan.prefill.size(); ++i) {
     const PlannedWork& work = plan.prefill[i];
     parts.push_back({&scheduler_.pages(work.request), work.begin, next_ids[i]});
   }
-  return prefill_.run_mtp_pass(0, parts, model_->hidden(), [&](Recorder& recorder) -> Status {
+  model::Pass& pass = prefill_.pass();
+  return prefill_.run_mtp_pass(0, parts, pass.hidden(), [&](Recorder& recorder) -> Status {
     if (last_rows.empty()) return {};
-    HADAL_TRY(model_->record_mtp_head(recorder, 0, last_rows));
-    return drafter_.record(recorder, model_->logits().address(), uint32_t(last_rows.size()));
+    HADAL_TRY(pass.record_mtp_head(recorder, 0, last_rows));
+    return prefilled_.drafts.record(recorder, pass.logits().address(), uint32_t(last_rows.size()));
   });
 }
 
-bool Engine::take_token(RequestId id, uint32_t row, std::vector<EngineToken>& tokens) {
-  if (!row_status_[row].ok()) {
-    end(id, FinishReason::kFailed, row_status_[row], tokens);
+bool Engine::take_token(RequestId id, const Draws& draws, uint32_t row,
+                        std::vector<EngineToken>& tokens) {
+  if (!draws.row_status[row].ok()) {
+    end(id, FinishReason::kFailed, draws.row_status[row], tokens);
     return false;
   }
   Request& request = requests_.at(id);
-  scheduler_.append(id, sampler_.id(row));
-  tokens.push_back(request.output.token(sampler_.id(row)));
-  tokens.back().logprobs = request.sampling.logprobs(sampler_, row);
+  const uint32_t drawn = draws.tokens.id(row);
+  scheduler_.append(id, drawn);
+  tokens.push_back(request.output.token(drawn));
+  tokens.back().logprobs = request.sampling.logprobs(draws.tokens, row);
   const FinishReason finish = tokens.back().finish;
   if (finish == FinishReason::kNone) return true;
   stats_.failed_requests += finish == FinishReason::kFailed;
@@ -342,6 +380,7 @@ bool Engine::take_token(RequestId id, uint32_t row, std::vector<EngineToken>& to
 EngineStats Engine::stats() const {
   EngineStats stats = stats_;
   stats.scheduler = scheduler_.stats(), stats.pages = pages_->stats();
+  stats.recordings = decode_.recordings();
   return stats;
 }
 

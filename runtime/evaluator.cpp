@@ -26,25 +26,28 @@ Result<Evaluator> Evaluator::create(Device& device, model::Model& model, const K
   return Evaluator(device, model, pages, std::move(prefill), std::move(decode));
 }
 
-Status Evaluator::read_chunk(const PrefillChunk& chunk, std::vector<float>& logits) {
+Status Evaluator::read_chunk(const model::Pass& pass, const PrefillChunk& chunk,
+                             std::vector<float>& logits) {
   if (cancelled_ && cancelled_()) return {Errc::kCancelled, "evaluate: cancelled"};
   const size_t vocab = model_->config().vocab_size;
   const std::span<float> rows(logits.data() + chunk.first * vocab, chunk.tokens * vocab);
-  return device_->download(model_->logits(), 0, std::as_writable_bytes(rows));
+  return device_->download(pass.logits(), 0, std::as_writable_bytes(rows));
 }
 
 Status Evaluator::prefill_into(SequencePages& sequence, std::span<const uint32_t> ids,
                                std::vector<float>& logits, const Buffer* hidden_copy) {
-  const uint64_t row_bytes = 4ull * model_->row_stride();
+  const uint64_t row_bytes = 4ull * prefill_.pass().row_stride();
   return prefill_.run(
       sequence, 0, ids,
       [&](Recorder& recorder, const PrefillChunk& chunk) -> Status {
-        HADAL_TRY(model_->record_head(recorder, 0, chunk.tokens));
+        model::Pass& pass = prefill_.pass();
+        HADAL_TRY(pass.record_head(recorder, 0, chunk.tokens));
         if (!hidden_copy) return {};
-        return recorder.copy(model_->workspace(), model_->hidden() - model_->workspace().address(),
-                             *hidden_copy, chunk.first * row_bytes, chunk.tokens * row_bytes);
+        const Buffer& work = pass.workspace();
+        return recorder.copy(work, pass.hidden() - work.address(), *hidden_copy,
+                             chunk.first * row_bytes, chunk.tokens * row_bytes);
       },
-      [&](const PrefillChunk& chunk) { return read_chunk(chunk, logits); });
+      [&](const PrefillChunk& chunk) { return read_chunk(prefill_.pass(), chunk, logits); });
 }
 
 Result<std::vector<float>> Evaluator::logits(std::span<const uint32_t> ids, EvaluationForm form) {
@@ -56,10 +59,10 @@ Result<std::vector<float>> Evaluator::logits(std::span<const uint32_t> ids, Eval
   }
   for (uint32_t i = 0; i < ids.size(); ++i) {
     const DecodeRow row{&sequence, ids[i], i};
-    HADAL_TRY(decode_.step({&row, 1}, [&](Recorder& recorder, const model::DecodeBatch&) {
-      return model_->record_head(recorder, 0, 1);
+    HADAL_TRY(decode_.step({&row, 1}, 0, [&](Recorder& recorder, const model::DecodeBatch&) {
+      return decode_.pass().record_head(recorder, 0, 1);
     }));
-    HADAL_TRY(read_chunk({i, 1, false}, logits));
+    HADAL_TRY(read_chunk(decode_.pass(), {i, 1, false}, logits));
   }
   return logits;
 }
@@ -74,15 +77,18 @@ Result<Evaluator::WithMtp> Evaluator::logits_with_mtp(std::span<const uint32_t> 
   result.logits.resize(ids.size() * vocab);
   if (ids.empty()) return result;
   SequencePages sequence(*pages_);
-  HADAL_ASSIGN(const Buffer hidden, device_->allocate(4ull * ids.size() * model_->row_stride()));
+  HADAL_ASSIGN(const Buffer hidden,
+               device_->allocate(4ull * ids.size() * prefill_.pass().row_stride()));
   HADAL_TRY(prefill_into(sequence, ids, result.logits, &hidden));
   result.mtp_logits.resize((ids.size() - 1) * vocab);
   HADAL_TRY(prefill_.run_mtp(
       0, sequence, 0, ids.subspan(1), hidden.address(),
       [&](Recorder& recorder, const PrefillChunk& chunk) {
-        return model_->record_mtp_head(recorder, 0, 0, chunk.tokens);
+        return prefill_.pass().record_mtp_head(recorder, 0, 0, chunk.tokens);
       },
-      [&](const PrefillChunk& chunk) { return read_chunk(chunk, result.mtp_logits); }));
+      [&](const PrefillChunk& chunk) {
+        return read_chunk(prefill_.pass(), chunk, result.mtp_logits);
+      }));
   return result;
 }
 

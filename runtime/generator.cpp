@@ -77,18 +77,18 @@ Result<GenerateResult> Generator::generate(std::span<const uint32_t> prompt,
   const auto start = Clock::now();
   std::vector<uint32_t> ids(prompt.begin(), prompt.end());  // and generated
   RequestSampling sampling(options.sampling, options.logprobs, options.mask, prompt, vocab);
-  const auto set_row = [&]() -> Status {
+  const auto set_row = [&]() -> Result<uint64_t> {
     HADAL_TRY(sampling.set_row(sampler_, 0, ids, {}, uint32_t(ids.size()) - 1));
-    return sampler_.prepare(1).status();
+    return sampler_.prepare(1);
   };
-  HADAL_TRY(set_row());
+  HADAL_TRY(set_row().status());
   // The last hidden row of the batch -> logits -> an id.
-  const auto draw = [&](Recorder& recorder, uint32_t row) -> Status {
-    HADAL_TRY(model_->record_head(recorder, row, 1));
-    return sampler_.record(recorder, model_->logits().address(), 1);
+  const auto draw = [&](Recorder& recorder, model::Pass& pass, uint32_t row) -> Status {
+    HADAL_TRY(pass.record_head(recorder, row, 1));
+    return sampler_.record(recorder, pass.logits().address(), 1);
   };
   const auto draw_behind_last = [&](Recorder& recorder, const PrefillChunk& chunk) -> Status {
-    return chunk.last ? draw(recorder, chunk.tokens - 1) : Status();
+    return chunk.last ? draw(recorder, prefill_.pass(), chunk.tokens - 1) : Status();
   };
   const auto check_cancelled = [&](const PrefillChunk&) -> Status {
     return is_cancelled() ? Status(Errc::kCancelled, "generate: cancelled") : Status();
@@ -109,9 +109,9 @@ Result<GenerateResult> Generator::generate(std::span<const uint32_t> prompt,
     if (result.ids.size() >= limit) break;
     if (is_cancelled()) return Status(Errc::kCancelled, "generate: cancelled");
     const DecodeRow row{&sequence, id, position};
-    HADAL_TRY(set_row());
-    HADAL_TRY(decode_.step({&row, 1}, [&](Recorder& recorder, const model::DecodeBatch&) {
-      return draw(recorder, 0);
+    HADAL_ASSIGN(const uint64_t key, set_row());
+    HADAL_TRY(decode_.step({&row, 1}, key, [&](Recorder& recorder, const model::DecodeBatch&) {
+      return draw(recorder, decode_.pass(), 0);
     }));
     id = sampler_.id(0);
   }

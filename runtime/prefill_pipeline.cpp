@@ -19,17 +19,19 @@ uint32_t table_entries(const model::Model& model, uint32_t max_sequences) {
 
 }  // namespace
 
-PrefillPipeline::PrefillPipeline(Device& device, model::Model& model, const KvCache& cache,
-                                 uint32_t max_sequences, Recorder recorder, Buffer inputs)
-    : device_(&device),
-      model_(&model),
+PrefillPipeline::PrefillPipeline(Device& device, const model::Model& model, const KvCache& cache,
+                                 uint32_t max_sequences, model::Pass pass, Recorder recorder,
+                                 Buffer inputs)
+    : model_(&model),
       cache_(&cache),
       max_sequences_(max_sequences),
       max_entries_(table_entries(model, max_sequences)),
+      pass_(std::move(pass)),
       recorder_(std::move(recorder)),
-      inputs_(std::move(inputs)) {}
+      inputs_(std::move(inputs)),
+      submitter_(device) {}
 
-Result<PrefillPipeline> PrefillPipeline::create(Device& device, model::Model& model,
+Result<PrefillPipeline> PrefillPipeline::create(Device& device, const model::Model& model,
                                                 const KvCache& cache,
                                                 const RecorderOptions& options,
                                                 uint32_t max_sequences) {
@@ -39,6 +41,7 @@ Result<PrefillPipeline> PrefillPipeline::create(Device& device, model::Model& mo
                               "got {}",
                               model.options().max_tokens, max_sequences));
   }
+  HADAL_ASSIGN(model::Pass pass, model::Pass::create(model, model::prefill_pass(model.options())));
   HADAL_ASSIGN(Recorder recorder, Recorder::create(device, options));
   const uint64_t entries = table_entries(model, max_sequences);
   // A piece that does not end its sequence holds whole pages, and ends a window that has no room
@@ -48,7 +51,7 @@ Result<PrefillPipeline> PrefillPipeline::create(Device& device, model::Model& mo
   const uint64_t bytes = (3ull * model.options().max_tokens + entries) * sizeof(uint32_t) +
                          pieces * sizeof(MlaPrefillSequence);
   HADAL_ASSIGN(Buffer inputs, device.allocate(bytes, MemoryKind::kUpload));
-  return PrefillPipeline(device, model, cache, max_sequences, std::move(recorder),
+  return PrefillPipeline(device, model, cache, max_sequences, std::move(pass), std::move(recorder),
                          std::move(inputs));
 }
 
@@ -116,35 +119,37 @@ Result<model::PrefillBatch> PrefillPipeline::upload(std::span<const PrefillPart>
   return batch;
 }
 
-Status PrefillPipeline::pass(std::span<const PrefillPart> parts, const Forward& forward,
-                             const PassHook& record) {
+Status PrefillPipeline::begin_forward(std::span<const PrefillPart> parts, const Forward& forward,
+                                      const PassHook& record) {
   HADAL_TRY(check(parts));
+  HADAL_TRY(submitter_.wait());  // its pass reads what upload() writes
   HADAL_ASSIGN(const model::PrefillBatch batch, upload(parts));
   HADAL_TRY(recorder_.reset());
   HADAL_TRY(forward(recorder_, batch));
   if (record) HADAL_TRY(record(recorder_));
   HADAL_TRY(recorder_.end());
-  HADAL_TRY(device_->run(recorder_));
-  if (profile_) {
-    HADAL_ASSIGN(const auto timings, recorder_.timings());
-    profile_(timings);
-  }
-  return {};
+  return submitter_.submit(recorder_);
 }
 
 Status PrefillPipeline::run_pass(std::span<const PrefillPart> parts, const PassHook& record) {
+  HADAL_TRY(begin_pass(parts, record));
+  return finish();
+}
+
+Status PrefillPipeline::begin_pass(std::span<const PrefillPart> parts, const PassHook& record) {
   const auto forward = [&](Recorder& recorder, const model::PrefillBatch& batch) {
-    return model_->record(recorder, batch, cache_->view());
+    return pass_.record(recorder, batch, cache_->view());
   };
-  return pass(parts, forward, record);
+  return begin_forward(parts, forward, record);
 }
 
 Status PrefillPipeline::run_mtp_pass(uint32_t index, std::span<const PrefillPart> parts,
                                      DeviceAddress previous_hidden, const PassHook& record) {
   const auto forward = [&](Recorder& recorder, const model::PrefillBatch& batch) {
-    return model_->record_mtp(recorder, index, batch, cache_->view(), previous_hidden);
+    return pass_.record_mtp(recorder, index, batch, cache_->view(), previous_hidden);
   };
-  return pass(parts, forward, record);
+  HADAL_TRY(begin_forward(parts, forward, record));
+  return finish();
 }
 
 Status PrefillPipeline::run_chunks(const PrefillPart& part, const ChunkForward& forward,
@@ -154,12 +159,13 @@ Status PrefillPipeline::run_chunks(const PrefillPart& part, const ChunkForward& 
   for (uint32_t first = 0; first < count; first += step) {
     const PrefillChunk chunk{first, std::min(step, count - first), first + step >= count};
     const PrefillPart piece{part.pages, part.begin + first, part.ids.subspan(first, chunk.tokens)};
-    HADAL_TRY(pass(
+    HADAL_TRY(begin_forward(
         {&piece, 1},
         [&](Recorder& recorder, const model::PrefillBatch& batch) {
           return forward(recorder, batch, first);
         },
         [&](Recorder& recorder) { return record ? record(recorder, chunk) : Status(); }));
+    HADAL_TRY(finish());
     if (done) HADAL_TRY(done(chunk));
   }
   return {};
@@ -168,7 +174,7 @@ Status PrefillPipeline::run_chunks(const PrefillPart& part, const ChunkForward& 
 Status PrefillPipeline::run(SequencePages& pages, uint32_t begin, std::span<const uint32_t> ids,
                             const RecordHook& record, const DoneHook& done) {
   const auto forward = [&](Recorder& recorder, const model::PrefillBatch& batch, uint32_t) {
-    return model_->record(recorder, batch, cache_->view());
+    return pass_.record(recorder, batch, cache_->view());
   };
   return run_chunks({&pages, begin, ids}, forward, record, done);
 }
@@ -176,16 +182,12 @@ Status PrefillPipeline::run(SequencePages& pages, uint32_t begin, std::span<cons
 Status PrefillPipeline::run_mtp(uint32_t index, SequencePages& pages, uint32_t begin,
                                 std::span<const uint32_t> next_ids, DeviceAddress previous_hidden,
                                 const RecordHook& record, const DoneHook& done) {
-  const uint64_t row_bytes = 4ull * model_->row_stride();
+  const uint64_t row_bytes = 4ull * pass_.row_stride();
   const auto forward = [&](Recorder& recorder, const model::PrefillBatch& batch, uint32_t first) {
-    return model_->record_mtp(recorder, index, batch, cache_->view(),
-                              previous_hidden + first * row_bytes);
+    return pass_.record_mtp(recorder, index, batch, cache_->view(),
+                            previous_hidden + first * row_bytes);
   };
   return run_chunks({&pages, begin, next_ids}, forward, record, done);
-}
-
-void PrefillPipeline::set_profile(std::function<void(const std::vector<DispatchTiming>&)> profile) {
-  profile_ = std::move(profile);
 }
 
 }  // namespace hadal::runtime

@@ -129,7 +129,9 @@ void expect_layers_match(const std::string& name, double median_bound, double wo
   const model::ModelConfig& config = m.model().config();
   auto reference = model::reference::ReferenceModel::create(m.checkpoint(), config);
   ASSERT_TRUE(reference.ok()) << reference.status().message();
-  const uint32_t tokens = uint32_t(golden.ids.size()), stride = m.model().row_stride();
+  auto pass = model::Pass::create(m.model(), model::prefill_pass(m.model().options()));
+  ASSERT_TRUE(pass.ok()) << pass.status().message();
+  const uint32_t tokens = uint32_t(golden.ids.size()), stride = pass->row_stride();
   auto x = reference->embed(golden.ids);
   ASSERT_TRUE(x.ok());
 
@@ -150,8 +152,8 @@ void expect_layers_match(const std::string& name, double median_bound, double wo
   batch.expansion =
       model::PrefillExpansion::plan(batch.sequences, m.model().options().expansion_rows);
 
-  const Buffer& work = m.model().workspace();
-  const uint64_t x_offset = m.model().x() - work.address();
+  const Buffer& work = pass->workspace();
+  const uint64_t x_offset = pass->x() - work.address();
   for (uint32_t layer = 0; layer < config.num_hidden_layers; ++layer) {
     std::vector<float> rows(size_t{tokens} * stride, 0.0f);
     for (uint32_t t = 0; t < tokens; ++t) {
@@ -162,8 +164,8 @@ void expect_layers_match(const std::string& name, double median_bound, double wo
     recorder_options.check_hazards = true;
     auto recorder = Recorder::create(*device(), recorder_options);
     ASSERT_TRUE(recorder.ok());
-    const Status recorded = m.model().record_layer(*recorder, m.model().weights().layers[layer],
-                                                   layer, batch, m.cache().view());
+    const Status recorded = pass->record_layer(*recorder, m.model().weights().layers[layer], layer,
+                                               batch, m.cache().view());
     ASSERT_TRUE(recorded.ok()) << recorded.message();
     ASSERT_TRUE(recorder->end().ok());
     ASSERT_TRUE(device()->run(*recorder).ok());
@@ -217,6 +219,34 @@ void expect_chunks_change_no_bit(CacheFormat format) {
   EXPECT_EQ(whole.logits(ids), chunked.logits(ids));
 }
 
+// The plan counts what one prefill and one decode pipeline allocate, to the byte.
+TEST_F(ModelGpu, PassesTakeWhatThePlanSays) {
+  const Golden golden = load_golden("fables_king");
+  TestModelOptions options = for_context(200, 64);
+  options.model.max_decode_rows = 5;
+  TestModel m(golden.model_dir, options);
+  ASSERT_TRUE(m.ok());
+  const model::ModelConfig& config = m.model().config();
+  const uint64_t before = device()->allocated_bytes();
+  const auto prefill = model::Pass::create(m.model(), model::prefill_pass(options.model));
+  const auto decode = model::Pass::create(m.model(), model::decode_pass(5));
+  ASSERT_TRUE(prefill.ok() && decode.ok());
+  const uint64_t passes = device()->allocated_bytes() - before;
+  EXPECT_EQ(passes, model::pass_bytes(config, options.model, prefill->shape()) +
+                        model::pass_bytes(config, options.model, decode->shape()));
+  EXPECT_EQ(model::workspace_bytes(config, options.model),
+            passes + 4ull * 200 * config.qk_rope_head_dim);
+  // A form that is not there takes nothing.
+  EXPECT_LT(model::pass_bytes(config, options.model, model::decode_pass(1)),
+            model::pass_bytes(config, options.model, {1, 1, 1}));
+  EXPECT_EQ(model::Pass::create(m.model(), {65, 0, 1}).status().message(),
+            "model: a pass must have 1 to 64 prefill tokens or 1 to 5 decode rows, and 1 to 64 "
+            "logit rows, got 65, 0 and 1");
+  EXPECT_FALSE(model::Pass::create(m.model(), {0, 6, 1}).ok());
+  EXPECT_FALSE(model::Pass::create(m.model(), {0, 0, 1}).ok());
+  EXPECT_FALSE(model::Pass::create(m.model(), {64, 5, 65}).ok());
+}
+
 TEST_F(ModelGpu, ChunksChangeNoBit) {
   for (const auto format : {CacheFormat::kF32, CacheFormat::kFp8}) {
     expect_chunks_change_no_bit(format);
@@ -253,13 +283,16 @@ void expect_sequences_do_not_touch_each_other(CacheFormat format) {
   runtime::SequencePages first(m.pages()), second(m.pages());
   for (uint32_t i = 0; i < std::min(king.ids.size(), fox.ids.size()); ++i) {
     const runtime::DecodeRow rows[] = {{&first, king.ids[i], i}, {&second, fox.ids[i], i}};
-    const Status status = pipeline->step(rows, [&](Recorder& recorder, const model::DecodeBatch&) {
-      return m.model().record_head(recorder, 0, 2);
-    });
+    const Status status =
+        pipeline->step(rows, 0, [&](Recorder& recorder, const model::DecodeBatch&) {
+          return pipeline->pass().record_head(recorder, 0, 2);
+        });
     ASSERT_TRUE(status.ok()) << status.message();
     std::vector<float> both(2 * vocab);
     ASSERT_TRUE(
-        device()->download(m.model().logits(), 0, std::as_writable_bytes(std::span(both))).ok());
+        device()
+            ->download(pipeline->pass().logits(), 0, std::as_writable_bytes(std::span(both)))
+            .ok());
     const auto row = [&](const std::vector<float>& all, size_t r) {
       return std::vector<float>(all.begin() + long(r * vocab), all.begin() + long((r + 1) * vocab));
     };

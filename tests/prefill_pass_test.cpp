@@ -45,11 +45,10 @@ std::vector<Sequence> make_sequences(TestModel& m) {
 }
 
 // Logits of every row of a pass. The rows come back to front, so that they have to be gathered.
-std::vector<float> reversed_rows(TestModel& m, uint32_t rows) {
+std::vector<float> reversed_rows(TestModel& m, const model::Pass& pass, uint32_t rows) {
   const size_t vocab = m.model().config().vocab_size;
   std::vector<float> read(rows * vocab), result;
-  EXPECT_TRUE(
-      device()->download(m.model().logits(), 0, std::as_writable_bytes(std::span(read))).ok());
+  EXPECT_TRUE(device()->download(pass.logits(), 0, std::as_writable_bytes(std::span(read))).ok());
   for (size_t row = rows; row-- > 0;) {
     result.insert(result.end(), read.begin() + long(row * vocab),
                   read.begin() + long((row + 1) * vocab));
@@ -75,6 +74,7 @@ void run_together(TestModel& m, std::vector<Sequence>& sequences, bool mtp) {
   auto pipeline = runtime::PrefillPipeline::create(*device(), m.model(), m.cache(), recorder,
                                                    uint32_t(sequences.size()));
   ASSERT_TRUE(pipeline.ok()) << pipeline.status().message();
+  model::Pass& pass = pipeline->pass();
   std::vector<runtime::SequencePages> pages;
   for (size_t i = 0; i < sequences.size(); ++i) pages.emplace_back(m.pages());
   std::vector<uint32_t> back_to_front(kMaxTokens);
@@ -95,19 +95,19 @@ void run_together(TestModel& m, std::vector<Sequence>& sequences, bool mtp) {
       logits.push_back(&s.logits), mtp_logits.push_back(&s.mtp_logits);
     }
     const size_t vocab = m.model().config().vocab_size;
-    Status status = pipeline->run_pass(
-        parts, [&](Recorder& r) { return m.model().record_head(r, back_to_front); });
+    Status status =
+        pipeline->run_pass(parts, [&](Recorder& r) { return pass.record_head(r, back_to_front); });
     ASSERT_TRUE(status.ok()) << status.message();
-    hand_out(reversed_rows(m, kMaxTokens), vocab, parts, logits);
+    hand_out(reversed_rows(m, pass, kMaxTokens), vocab, parts, logits);
     if (!mtp) continue;
     for (size_t i = 0; i < parts.size(); ++i) {
       next_parts.push_back({parts[i].pages, parts[i].begin, successors[i]});
     }
-    status = pipeline->run_mtp_pass(0, next_parts, m.model().hidden(), [&](Recorder& r) {
-      return m.model().record_mtp_head(r, 0, back_to_front);
+    status = pipeline->run_mtp_pass(0, next_parts, pass.hidden(), [&](Recorder& r) {
+      return pass.record_mtp_head(r, 0, back_to_front);
     });
     ASSERT_TRUE(status.ok()) << status.message();
-    hand_out(reversed_rows(m, kMaxTokens), vocab, parts, mtp_logits);
+    hand_out(reversed_rows(m, pass, kMaxTokens), vocab, parts, mtp_logits);
   }
 }
 

@@ -81,28 +81,9 @@ Result<std::vector<Candidate>> candidates(const Instance& instance) {
   return result;
 }
 
-Result<uint32_t> compute_queue_family(const InstanceTable& table, VkPhysicalDevice device,
-                                      Caps& caps) {
-  uint32_t count = 0;
-  table.GetPhysicalDeviceQueueFamilyProperties(device, &count, nullptr);
-  std::vector<VkQueueFamilyProperties> families(count);
-  table.GetPhysicalDeviceQueueFamilyProperties(device, &count, families.data());
-  for (uint32_t i = 0; i < count; ++i) {
-    if (!(families[i].queueFlags & VK_QUEUE_COMPUTE_BIT)) continue;
-    if (families[i].timestampValidBits == 0) caps.timestamp_period_ns = 0.0;
-    return i;
-  }
-  return Status(Errc::kNoDevice, fmt::format("device: {} has no compute queue", caps.device_name));
-}
-
-Result<VkDevice> create_logical_device(const InstanceTable& table, VkPhysicalDevice physical,
-                                       uint32_t queue_family, const Caps& caps) {
-  const float priority = 1.0f;
-  VkDeviceQueueCreateInfo queue{};
-  queue.sType = VK_STRUCTURE_TYPE_DEVICE_QUEUE_CREATE_INFO;
-  queue.queueFamilyIndex = queue_family;
-  queue.queueCount = 1;
-  queue.pQueuePriorities = &priority;
+Result<VkDevice> create_logical_device(const DeviceImpl& impl) {
+  const Caps& caps = impl.caps;
+  const std::vector<VkDeviceQueueCreateInfo> queues = impl.queues.create_infos();
   // The required features (missing_requirement), and the optional ones that caps says are usable.
   VkPhysicalDeviceVulkan12Features v12{};
   v12.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_FEATURES;
@@ -122,13 +103,13 @@ Result<VkDevice> create_logical_device(const InstanceTable& table, VkPhysicalDev
   VkDeviceCreateInfo info{};
   info.sType = VK_STRUCTURE_TYPE_DEVICE_CREATE_INFO;
   info.pNext = &features;
-  info.queueCreateInfoCount = 1;
-  info.pQueueCreateInfos = &queue;
+  info.queueCreateInfoCount = uint32_t(queues.size());
+  info.pQueueCreateInfos = queues.data();
   info.enabledExtensionCount = uint32_t(optional.extensions.size());
   info.ppEnabledExtensionNames = optional.extensions.data();
   VkDevice device = VK_NULL_HANDLE;
-  HADAL_TRY(
-      to_status(table.CreateDevice(physical, &info, nullptr, &device), "device: vkCreateDevice"));
+  HADAL_TRY(to_status(impl.instance_table.CreateDevice(impl.physical, &info, nullptr, &device),
+                      "device: vkCreateDevice"));
   return device;
 }
 
@@ -151,19 +132,10 @@ Status DeviceImpl::finish_setup(const DeviceOptions& options) {
   if (!table.load(instance_table.GetDeviceProcAddr, device)) {
     return {Errc::kUnsupported, "device: the driver lacks functions of Vulkan 1.2"};
   }
-  if (owns_device) table.GetDeviceQueue(device, queue_family, 0, &queue);
   if (!pipeline_cache) HADAL_TRY(create_pipeline_cache(options));
-  if (!queue) return {};
-  HADAL_TRY(create_allocator(*this));
-
-  VkSemaphoreTypeCreateInfo type{};
-  type.sType = VK_STRUCTURE_TYPE_SEMAPHORE_TYPE_CREATE_INFO;
-  type.semaphoreType = VK_SEMAPHORE_TYPE_TIMELINE;
-  VkSemaphoreCreateInfo semaphore{};
-  semaphore.sType = VK_STRUCTURE_TYPE_SEMAPHORE_CREATE_INFO;
-  semaphore.pNext = &type;
-  return to_status(table.CreateSemaphore(device, &semaphore, callbacks(), &timeline),
-                   "device: vkCreateSemaphore");
+  if (queues.count() == 0) return {};  // records only
+  HADAL_TRY(queues.open(table, device, callbacks()));
+  return create_allocator(*this);
 }
 
 Status DeviceImpl::create_pipeline_cache(const DeviceOptions& options) {
@@ -183,35 +155,6 @@ Status DeviceImpl::create_pipeline_cache(const DeviceOptions& options) {
                    "device: vkCreatePipelineCache");
 }
 
-Status DeviceImpl::submit_and_wait(VkCommandBuffer command_buffer) {
-  const uint64_t value = ++timeline_value;
-  VkTimelineSemaphoreSubmitInfo values{};
-  values.sType = VK_STRUCTURE_TYPE_TIMELINE_SEMAPHORE_SUBMIT_INFO;
-  values.signalSemaphoreValueCount = 1;
-  values.pSignalSemaphoreValues = &value;
-  VkSubmitInfo submit{};
-  submit.sType = VK_STRUCTURE_TYPE_SUBMIT_INFO;
-  submit.pNext = &values;
-  submit.commandBufferCount = 1;
-  submit.pCommandBuffers = &command_buffer;
-  submit.signalSemaphoreCount = 1;
-  submit.pSignalSemaphores = &timeline;
-  HADAL_TRY(to_status(table.QueueSubmit(queue, 1, &submit, VK_NULL_HANDLE), "run: vkQueueSubmit"));
-  VkSemaphoreWaitInfo wait{};
-  wait.sType = VK_STRUCTURE_TYPE_SEMAPHORE_WAIT_INFO;
-  wait.semaphoreCount = 1;
-  wait.pSemaphores = &timeline;
-  wait.pValues = &value;
-  const Status waited =
-      to_status(table.WaitSemaphores(device, &wait, UINT64_MAX), "run: vkWaitSemaphores");
-  if (waited.ok() || waited.code() == Errc::kDeviceLost) return waited;
-  // The work is still under way: nobody may touch its memory or its command buffer before its end.
-  const VkResult idle = table.DeviceWaitIdle(device);
-  if (idle == VK_SUCCESS) return waited;
-  return {Errc::kDeviceLost, fmt::format("{}, then vkDeviceWaitIdle: VkResult {}", waited.message(),
-                                         static_cast<int>(idle))};
-}
-
 DeviceImpl::~DeviceImpl() {
   if (device && table.DeviceWaitIdle) {
     // A host's queues may be in use by its own threads: it waits for its work itself.
@@ -220,7 +163,7 @@ DeviceImpl::~DeviceImpl() {
     e4m3_table = Buffer();
     if (pipeline_cache && owns_pipeline_cache)
       table.DestroyPipelineCache(device, pipeline_cache, callbacks());
-    if (timeline) table.DestroySemaphore(device, timeline, callbacks());
+    queues.close();
     destroy_allocator(*this);
     if (owns_device) table.DestroyDevice(device, nullptr);
   }
@@ -253,11 +196,13 @@ Result<std::unique_ptr<Device>> Device::create(const DeviceOptions& options) {
   HADAL_ASSIGN(const auto all, vk::candidates(instance));
   HADAL_ASSIGN(vk::Candidate chosen, vk::select_device(all, options.select));
   impl->physical = chosen.physical;
-  HADAL_ASSIGN(impl->queue_family,
-               vk::compute_queue_family(instance.table, chosen.physical, chosen.caps));
   impl->caps = std::move(chosen.caps);
-  HADAL_ASSIGN(impl->device, vk::create_logical_device(instance.table, impl->physical,
-                                                       impl->queue_family, impl->caps));
+  if (!impl->queues.choose(instance.table, impl->physical)) {
+    return Status(Errc::kNoDevice,
+                  fmt::format("device: {} has no compute queue", impl->caps.device_name));
+  }
+  if (!impl->queues[0].has_timestamps) impl->caps.timestamp_period_ns = 0.0;
+  HADAL_ASSIGN(impl->device, vk::create_logical_device(*impl));
   impl->owns_device = true;
   HADAL_TRY(impl->finish_setup(options));
   return std::unique_ptr<Device>(new Device(std::move(impl)));
@@ -284,8 +229,7 @@ Result<std::unique_ptr<Device>> Device::borrow(const BorrowedDevice& handles,
   }
   impl->physical = handles.physical_device;
   impl->device = handles.device;
-  impl->queue_family = handles.queue_family;
-  impl->queue = handles.queue;
+  if (handles.queue) impl->queues.borrow(handles.queue_family, handles.queue);
   if (handles.allocation_callbacks) impl->host_callbacks = *handles.allocation_callbacks;
   impl->pipeline_cache = handles.pipeline_cache;
   impl->owns_pipeline_cache = handles.pipeline_cache == VK_NULL_HANDLE;
@@ -329,11 +273,24 @@ std::string Device::first_validation_message() const {
   return impl_->validation->first;
 }
 
-Status Device::run(Recorder& recorder) {
-  if (!impl_->queue) {
-    return {Errc::kUnsupported, "run: the device was borrowed without a queue"};
+uint32_t Device::queue_count() const noexcept {
+  return impl_->queues.count();
+}
+
+Result<Ticket> Device::submit(Recorder& recorder) {
+  if (queue_count() == 0) {
+    return Status(Errc::kUnsupported, "run: the device was borrowed without a queue");
   }
-  return impl_->submit_and_wait(recorder.command_buffer());
+  return impl_->queues.submit(recorder.queue(), recorder.command_buffer());
+}
+
+Status Device::wait(const Ticket& ticket) {
+  return impl_->queues.wait(ticket);
+}
+
+Status Device::run(Recorder& recorder) {
+  HADAL_ASSIGN(const Ticket ticket, submit(recorder));
+  return wait(ticket);
 }
 
 Status Device::upload(const Buffer& dst, uint64_t dst_offset, std::span<const std::byte> src) {

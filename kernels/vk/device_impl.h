@@ -14,6 +14,7 @@
 #include "hadal/device.h"
 #include "instance.h"
 #include "pipeline.h"
+#include "queues.h"
 #include "result.h"
 
 struct VmaAllocator_T;
@@ -34,8 +35,7 @@ struct DeviceImpl {
   VkPhysicalDevice physical = VK_NULL_HANDLE;
   VkDevice device = VK_NULL_HANDLE;
   DeviceTable table;
-  uint32_t queue_family = 0;
-  VkQueue queue = VK_NULL_HANDLE;  // null: records only, no allocator, no timeline
+  Queues queues;  // none: records only, no allocator, no timeline
   std::optional<VkAllocationCallbacks> host_callbacks;
   [[nodiscard]] const VkAllocationCallbacks* callbacks() const {
     return host_callbacks ? &*host_callbacks : nullptr;
@@ -47,9 +47,6 @@ struct DeviceImpl {
   VmaAllocator_T* allocator = nullptr;
   std::atomic<uint64_t> allocated_bytes = 0;
   std::atomic<uint64_t> peak_allocated_bytes = 0;
-
-  VkSemaphore timeline = VK_NULL_HANDLE;
-  uint64_t timeline_value = 0;
 
   // Pipelines by module and constants, made once; see pipeline.h.
   std::mutex pipelines_mutex;
@@ -63,10 +60,9 @@ struct DeviceImpl {
   Buffer e4m3_table;
   DeviceAddress constants = 0;  // a host's memory instead
 
-  // After `device` is set: function table, allocator, timeline, pipeline cache.
+  // After `device` is set: function table, queues, allocator, timelines, pipeline cache.
   [[nodiscard]] Status finish_setup(const DeviceOptions& options);
   [[nodiscard]] Status create_pipeline_cache(const DeviceOptions& options);
-  [[nodiscard]] Status submit_and_wait(VkCommandBuffer command_buffer);
 };
 
 // memory.cpp

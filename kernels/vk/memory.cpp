@@ -25,6 +25,14 @@ constexpr VkBufferUsageFlags kBufferUsage =
     VK_BUFFER_USAGE_TRANSFER_SRC_BIT | VK_BUFFER_USAGE_TRANSFER_DST_BIT |
     VK_BUFFER_USAGE_INDIRECT_BUFFER_BIT;
 
+// Any queue may use any buffer, and knows it by its address only: nobody could hand one over.
+void share(VkBufferCreateInfo& info, const std::vector<uint32_t>& families) {
+  if (families.empty()) return;
+  info.sharingMode = VK_SHARING_MODE_CONCURRENT;
+  info.queueFamilyIndexCount = uint32_t(families.size());
+  info.pQueueFamilyIndices = families.data();
+}
+
 }  // namespace
 
 struct Buffer::Impl {
@@ -72,6 +80,7 @@ Result<Buffer> Device::allocate(uint64_t bytes, MemoryKind kind) {
   if (!impl_->allocator) {
     return Status(Errc::kUnsupported, "allocate: the device was borrowed without a queue");
   }
+  const std::vector<uint32_t> families = impl_->queues.sharing_families();
   VkBufferCreateInfo info{};
   info.sType = VK_STRUCTURE_TYPE_BUFFER_CREATE_INFO;
   // Lavapipe leaves a loop after one more turn with every lane masked off, and its uniform loads
@@ -81,6 +90,7 @@ Result<Buffer> Device::allocate(uint64_t bytes, MemoryKind kind) {
   const uint64_t padding = caps().is_cpu ? 1024 : 0;
   info.size = bytes + padding;
   info.usage = kBufferUsage;
+  share(info, families);
   VmaAllocationCreateInfo create{};
   create.usage = VMA_MEMORY_USAGE_AUTO;
   create.flags = VMA_ALLOCATION_CREATE_MAPPED_BIT;
@@ -167,11 +177,13 @@ Result<Buffer> Device::import_host(std::span<const std::byte> bytes) {
   VkExternalMemoryBufferCreateInfo external{};
   external.sType = VK_STRUCTURE_TYPE_EXTERNAL_MEMORY_BUFFER_CREATE_INFO;
   external.handleTypes = kHandle;
+  const std::vector<uint32_t> families = impl_->queues.sharing_families();
   VkBufferCreateInfo info{};
   info.sType = VK_STRUCTURE_TYPE_BUFFER_CREATE_INFO;
   info.pNext = &external;
   info.size = size;
   info.usage = kBufferUsage;
+  share(info, families);
   HADAL_TRY(
       vk::to_status(table.CreateBuffer(impl_->device, &info, impl_->callbacks(), &owner->handle),
                     "import_host: vkCreateBuffer"));

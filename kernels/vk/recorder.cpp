@@ -81,6 +81,7 @@ struct Recorder::Impl {
                              std::span<const DeviceRange> writes, std::string_view label);
   void add(const Command& command);
   void emit(const Command& command);
+  void emit_barrier();
   void flush();
 };
 
@@ -101,6 +102,7 @@ Status Recorder::Impl::begin() {
     info.sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_BEGIN_INFO;
     HADAL_TRY(vk::to_status(device->table.BeginCommandBuffer(command_buffer, &info),
                             "recorder: vkBeginCommandBuffer"));
+    emit_barrier();  // after what was submitted to the queue before, and what was waited for
   }
   if (queries) device->table.CmdResetQueryPool(command_buffer, queries, 0, 2 * kMaxTimedDispatches);
   return {};
@@ -179,14 +181,20 @@ Recorder& Recorder::operator=(Recorder&&) noexcept = default;
 Recorder::~Recorder() = default;
 
 Result<Recorder> Recorder::create(Device& device, const RecorderOptions& options) {
-  auto impl = std::make_unique<Impl>();
   vk::DeviceImpl& d = device.impl();
+  if (options.queue >= d.queues.count()) {
+    return Status(Errc::kInvalidArgument,
+                  fmt::format("recorder: queue must be below the device's {}, got {}",
+                              d.queues.count(), options.queue));
+  }
+  const vk::Queue& queue = d.queues[options.queue];
+  auto impl = std::make_unique<Impl>();
   impl->device = &d;
   impl->options = options;
   impl->owns = true;
   VkCommandPoolCreateInfo pool{};
   pool.sType = VK_STRUCTURE_TYPE_COMMAND_POOL_CREATE_INFO;
-  pool.queueFamilyIndex = d.queue_family;
+  pool.queueFamilyIndex = queue.family;
   HADAL_TRY(vk::to_status(d.table.CreateCommandPool(d.device, &pool, d.callbacks(), &impl->pool),
                           "recorder: vkCreateCommandPool"));
   VkCommandBufferAllocateInfo allocate{};
@@ -197,7 +205,7 @@ Result<Recorder> Recorder::create(Device& device, const RecorderOptions& options
   HADAL_TRY(
       vk::to_status(d.table.AllocateCommandBuffers(d.device, &allocate, &impl->command_buffer),
                     "recorder: vkAllocateCommandBuffers"));
-  if (options.timestamps && d.caps.timestamp_period_ns > 0) {
+  if (options.timestamps && d.caps.timestamp_period_ns > 0 && queue.has_timestamps) {
     VkQueryPoolCreateInfo query{};
     query.sType = VK_STRUCTURE_TYPE_QUERY_POOL_CREATE_INFO;
     query.queryType = VK_QUERY_TYPE_TIMESTAMP;
@@ -219,6 +227,7 @@ Result<Recorder> Recorder::borrow(Device& device, VkCommandBuffer command_buffer
   impl->device = &device.impl();
   impl->options = options;
   impl->options.timestamps = false;
+  impl->options.queue = 0;
   impl->command_buffer = command_buffer;
   HADAL_TRY(impl->begin());
   return Recorder(std::move(impl));
@@ -236,6 +245,10 @@ Status Recorder::reset() {
 void Recorder::barrier() {
   impl_->flush();
   impl_->accesses.clear();
+  impl_->emit_barrier();
+}
+
+void Recorder::Impl::emit_barrier() {
   VkMemoryBarrier memory{};
   memory.sType = VK_STRUCTURE_TYPE_MEMORY_BARRIER;
   memory.srcAccessMask = VK_ACCESS_SHADER_READ_BIT | VK_ACCESS_SHADER_WRITE_BIT |
@@ -243,9 +256,8 @@ void Recorder::barrier() {
   memory.dstAccessMask = memory.srcAccessMask | VK_ACCESS_INDIRECT_COMMAND_READ_BIT;
   const VkPipelineStageFlags work =
       VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT | VK_PIPELINE_STAGE_TRANSFER_BIT;
-  impl_->device->table.CmdPipelineBarrier(impl_->command_buffer, work,
-                                          work | VK_PIPELINE_STAGE_DRAW_INDIRECT_BIT, 0, 1, &memory,
-                                          0, nullptr, 0, nullptr);
+  device->table.CmdPipelineBarrier(command_buffer, work, work | VK_PIPELINE_STAGE_DRAW_INDIRECT_BIT,
+                                   0, 1, &memory, 0, nullptr, 0, nullptr);
 }
 
 Status Recorder::end() {
@@ -342,6 +354,9 @@ Status Recorder::fill(const Buffer& dst, uint64_t dst_offset, uint64_t bytes, ui
   return {};
 }
 
+uint32_t Recorder::queue() const noexcept {
+  return impl_->options.queue;
+}
 uint32_t Recorder::dispatch_count() const noexcept {
   return impl_->dispatches;
 }

@@ -1,5 +1,5 @@
 // A Vulkan device, owned or borrowed, with what kernels need of it: capabilities, pipelines,
-// memory, and a plain submit-and-wait. Kernels themselves only record (recorder.h).
+// memory, queues to submit to and to wait for. Kernels themselves only record (recorder.h).
 #pragma once
 
 #include <vulkan/vulkan_core.h>
@@ -52,9 +52,9 @@ struct BorrowedDevice {
   VkPhysicalDevice physical_device = VK_NULL_HANDLE;
   VkDevice device = VK_NULL_HANDLE;
   uint32_t queue_family = 0;
-  // Used by run(), upload() and download() only, with the host's submissions kept away meanwhile.
-  // Null: a Device that records and nothing else; it allocates no device memory, and allocate(),
-  // run() and what needs them are kUnsupported.
+  // Used by submit(), run(), upload() and download() only; the host's own submissions to it must
+  // not run at the same time as these. Null: a Device that records and nothing else; it allocates
+  // no device memory, and allocate(), submit() and what needs them are kUnsupported.
   VkQueue queue = VK_NULL_HANDLE;
   // What vkCreateDevice was given, read by borrow() only; null: no optional feature is used, and
   // the required ones are taken to be on.
@@ -75,6 +75,12 @@ struct BorrowedDevice {
 
 // Empty when `caps` has all that hadal requires, else the name of the first thing missing.
 [[nodiscard]] std::string missing_requirement(const Caps& caps);
+
+// A submission to wait for. Value 0 is none: the wait returns at once.
+struct Ticket {
+  uint32_t queue = 0;
+  uint64_t value = 0;
+};
 
 class Device {
  public:
@@ -103,8 +109,20 @@ class Device {
                               std::span<const std::byte> src);
   [[nodiscard]] Status download(const Buffer& src, uint64_t src_offset, std::span<std::byte> dst);
 
-  // Submits an ended Recorder to the device's queue and waits for it. Errors: kDeviceLost,
-  // kOutOfDeviceMemory. Not thread-safe (one queue).
+  // Queues that recorders may go to (RecorderOptions::queue): 2 where a compute family has several,
+  // or where there is another compute family; a borrowed device has the one that it was given.
+  [[nodiscard]] uint32_t queue_count() const noexcept;
+
+  // Submits an ended Recorder to its queue and returns at once. Until wait() has returned, the
+  // recorder must stay, may not be reset or submitted again, and what it reads may not change; then
+  // it may be submitted again as it is. Submissions of one queue run one after another, those of
+  // different queues at the same time: only a wait() between orders these. Errors: kDeviceLost,
+  // kOutOfDeviceMemory; then nothing was submitted. Thread-safe.
+  [[nodiscard]] Result<Ticket> submit(Recorder& recorder);
+  // Waits until the submission and those before it in its queue are done; what they wrote may then
+  // be read on the host and by later submissions to any queue. Errors: kDeviceLost. Thread-safe.
+  [[nodiscard]] Status wait(const Ticket& ticket);
+  // submit() and wait().
   [[nodiscard]] Status run(Recorder& recorder);
 
   // Bytes allocated now and at most so far through allocate().

@@ -36,6 +36,7 @@ struct RecorderOptions {
   bool check_hazards = false;
   bool reverse_between_barriers = false;
   bool timestamps = false;  // one pair per dispatch; read with Recorder::timings() after run()
+  uint32_t queue = 0;       // that the recorder is submitted to, below Device::queue_count()
   // A range that a dispatch declares and that begins in one of these must end in one of them, or
   // the dispatch is kInvalidArgument and names the operand. Kept by reference.
   std::span<const NamedRange> operands;
@@ -50,7 +51,8 @@ struct DispatchTiming {
 // Not thread-safe; different recorders may be used from different threads.
 class Recorder {
  public:
-  // Records into a command buffer of its own, which Device::run submits.
+  // Records into a command buffer of its own, which Device::submit and run take, any number of
+  // times. Errors: kInvalidArgument for a queue that the device does not have.
   [[nodiscard]] static Result<Recorder> create(Device& device, const RecorderOptions& options = {});
   // Records into the host's command buffer, which must be in the recording state. hadal emits no
   // barrier before its first read nor after its last write: the host orders those.
@@ -88,6 +90,7 @@ class Recorder {
   // Fills with a repeated 32-bit value; offset and bytes are multiples of 4.
   [[nodiscard]] Status fill(const Buffer& dst, uint64_t dst_offset, uint64_t bytes, uint32_t value);
 
+  [[nodiscard]] uint32_t queue() const noexcept;
   [[nodiscard]] uint32_t dispatch_count() const noexcept;
   [[nodiscard]] VkCommandBuffer command_buffer() const noexcept;
 

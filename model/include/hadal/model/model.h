@@ -1,9 +1,11 @@
-// The forward pass of a DeepSeek-V3-family model as recorded kernels. A Model owns weights and
-// workspace; who decides which tokens run, and where their cache rows lie, is the runtime.
+// A DeepSeek-V3-family model on the device: its weights, tables and limits. A Pass (pass.h) records
+// its kernels over a workspace; who decides which tokens run, and where their cache rows lie, is
+// the runtime.
 //
 // Two forms of the same attention (DeepSeek-V3 report 2.1; facts in kernels/mla_*.md):
-//   prefill  many tokens of one or several sequences; latents are expanded by kv_b_proj (unabsorbed)
-//   decode   many sequences, one row each; the query moves into latent space (absorbed)
+//   prefill  many tokens of one or several sequences; latents are expanded by kv_b_proj
+//   (unabsorbed) decode   many sequences, one row each; the query moves into latent space
+//   (absorbed)
 #pragma once
 
 #include <cstdint>
@@ -53,7 +55,7 @@ struct ModelOptions {
   uint32_t max_decode_rows = 1;    // rows of the largest decode step, at most max_tokens
   uint32_t max_context = 4096;     // positions that the rope table and plans cover
   uint32_t expansion_rows = 1024;  // latents expanded at a time in prefill; a multiple of 64
-  uint32_t max_logit_rows = 1;     // rows of the largest head call
+  uint32_t max_logit_rows = 1;     // rows of the largest head call behind a prefill
   // FP8 models: store latents rounded through e4m3, so that decode (absorbed) computes what prefill
   // (unabsorbed) computes. Off: decode sees unrounded latents, as DeepSeek's demo does.
   bool round_latent = true;
@@ -70,13 +72,16 @@ struct ModelOptions {
 // The same for the limits that hold on every device, one token at a time.
 [[nodiscard]] Status check_supported(const ModelConfig& config);
 
-// Bytes of the workspace and of the tables that a Model allocates besides its weights.
+// Bytes of the tables that a Model allocates besides its weights, and of the passes of one prefill
+// and one decode pipeline over it.
 [[nodiscard]] uint64_t workspace_bytes(const ModelConfig& config, const ModelOptions& options);
 // Bytes of the cache for `pages` pages, MTP layers included.
 [[nodiscard]] uint64_t cache_bytes(const ModelConfig& config, uint32_t pages, CacheFormat format);
 
 class Model {
  public:
+  // Errors: kInvalidArgument for options that contradict each other, those of check_supported and
+  // of the device. Thread-safe once created.
   [[nodiscard]] static Result<std::unique_ptr<Model>> create(Device& device, ModelConfig config,
                                                              Weights weights,
                                                              const ModelOptions& options = {});
@@ -88,50 +93,8 @@ class Model {
   [[nodiscard]] const Weights& weights() const;
   [[nodiscard]] const ModelOptions& options() const;
 
-  // Residual stream, float [max_tokens, hidden]: rows of the batch in order.
-  [[nodiscard]] DeviceAddress x() const;
-  // Final hidden states (after model.norm), float [max_tokens, hidden] with row_stride() between
-  // rows, written by record_final_norm and record_mtp; a part of workspace().
-  [[nodiscard]] DeviceAddress hidden() const;
-  [[nodiscard]] uint32_t row_stride() const;      // elements between rows of x() and hidden()
-  [[nodiscard]] const Buffer& workspace() const;  // for copies to and from x() and hidden()
-  // Logits, float [max_logit_rows, vocab], written by record_head and record_mtp_head.
-  [[nodiscard]] const Buffer& logits() const;
-
-  // Pieces of a pass. All end with a barrier: what they wrote may be read by the next call.
-  [[nodiscard]] Status record_embedding(Recorder& recorder, DeviceAddress ids, uint32_t tokens);
-  [[nodiscard]] Status record_layer(Recorder& recorder, const LayerWeights& layer,
-                                    uint32_t cache_layer, const PrefillBatch& batch,
-                                    const CacheView& cache);
-  [[nodiscard]] Status record_layer(Recorder& recorder, const LayerWeights& layer,
-                                    uint32_t cache_layer, const DecodeBatch& batch,
-                                    const CacheView& cache);
-  // hidden()[0..tokens) = norm(x)
-  [[nodiscard]] Status record_final_norm(Recorder& recorder, uint32_t tokens);
-  // logits()[0..rows) = hidden rows [first, first + rows) times the output head.
-  [[nodiscard]] Status record_head(Recorder& recorder, uint32_t first, uint32_t rows);
-  // logits()[i] from hidden row rows[i]; rows that do not follow one another are gathered first.
-  [[nodiscard]] Status record_head(Recorder& recorder, std::span<const uint32_t> rows);
-
-  // Whole passes: embedding, every layer, final norm.
-  [[nodiscard]] Status record(Recorder& recorder, const PrefillBatch& batch,
-                              const CacheView& cache);
-  [[nodiscard]] Status record(Recorder& recorder, const DecodeBatch& batch, const CacheView& cache);
-
-  // The MTP module `index` over rows: x = eh_proj([norm(embedding(ids)); norm(previous hidden)]),
-  // its layer, then head norm into hidden(). batch.ids are the tokens one further than
-  // batch.positions say; previous_hidden float [tokens, hidden] has row_stride() too and may be
-  // hidden() itself, whose rows are then overwritten at the end.
-  [[nodiscard]] Status record_mtp(Recorder& recorder, uint32_t index, const PrefillBatch& batch,
-                                  const CacheView& cache, DeviceAddress previous_hidden);
-  [[nodiscard]] Status record_mtp(Recorder& recorder, uint32_t index, const DecodeBatch& batch,
-                                  const CacheView& cache, DeviceAddress previous_hidden);
-  [[nodiscard]] Status record_mtp_head(Recorder& recorder, uint32_t index, uint32_t first,
-                                       uint32_t rows);
-  [[nodiscard]] Status record_mtp_head(Recorder& recorder, uint32_t index,
-                                       std::span<const uint32_t> rows);
-
  private:
+  friend class Pass;
   struct Impl;
   explicit Model(std::unique_ptr<Impl> impl);
   std::unique_ptr<Impl> impl_;

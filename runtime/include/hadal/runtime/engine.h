@@ -2,9 +2,10 @@
 // own; any host loop can drive it.
 //
 // A step runs one decode batch (a row of each request that is generating) and then one prefill pass
-// over chunks of several requests, within the scheduler's budget. A request's tokens do not depend on who shares its steps, on
-// chunks, on preemption or on taken-over prefixes: each row's bits depend on its sequence only,
-// prompt positions are always prefilled and generated ones always decoded
+// over chunks of several requests, within the scheduler's budget; the pipelines are under way at
+// once, on two queues where the device has them. A request's tokens do not depend on who shares its
+// steps, on chunks, on preemption or on taken-over prefixes: each row's bits depend on its sequence
+// only, prompt positions are always prefilled and generated ones always decoded
 // (hadal/runtime/scheduler.h), and a draw depends on the request's seed, the position and the
 // tokens before it. The same holds for log-probabilities, to the bit.
 #pragma once
@@ -66,6 +67,9 @@ struct EngineStats {
   uint64_t verified_drafts = 0, accepted_drafts = 0;
   uint64_t failed_requests = 0;
   double prefill_seconds = 0.0, decode_seconds = 0.0;  // host time around the pipelines
+  double step_seconds = 0.0;                           // host time of all steps
+  double wait_seconds = 0.0;                           // of which inside waits for the device
+  RecordingStats recordings;                           // of decode steps
 };
 
 class Engine {
@@ -94,6 +98,7 @@ class Engine {
   [[nodiscard]] Result<std::vector<EngineToken>> step();
   [[nodiscard]] bool idle() const { return requests_.empty(); }
   [[nodiscard]] EngineStats stats() const;
+  [[nodiscard]] DecodePipeline& decode() { return decode_; }
 
  private:
   struct Request {
@@ -102,8 +107,15 @@ class Engine {
     std::optional<std::chrono::steady_clock::time_point> deadline;
     std::optional<uint32_t> draft;  // of the token after the next
   };
+  // What a pipeline's rows are drawn by: each has its own, as both are under way at once.
+  struct Draws {
+    Sampler tokens, drafts;
+    std::vector<Status> row_status;  // of what the rows of `tokens` were set to
+    [[nodiscard]] static Result<Draws> create(Device& device, uint32_t rows, uint32_t vocab);
+  };
   Engine(model::Model& model, const KvCache& cache, PagePool& pages, EngineOptions options,
-         PrefillPipeline prefill, DecodePipeline decode, Sampler sampler, Sampler drafter);
+         PrefillPipeline prefill, DecodePipeline decode, Draws prefilled, Draws decoded,
+         bool two_queues);
   void run_plan(const StepPlan& plan, std::vector<EngineToken>& tokens);
   // Ends the requests of work that could not be done, and all of them if the device is lost.
   void fail(std::span<const PlannedWork> work, const Status& status,
@@ -113,19 +125,24 @@ class Engine {
   // Ends a request without a token.
   void end(RequestId request, FinishReason reason, const Status& status,
            std::vector<EngineToken>& tokens);
-  [[nodiscard]] Status run_decode(const StepPlan& plan, std::vector<EngineToken>& tokens);
-  [[nodiscard]] Status run_prefill(const StepPlan& plan, std::vector<EngineToken>& tokens);
-  // Draws rows [0, rows) from the hidden rows from `first` on.
-  [[nodiscard]] Status record_draw(Recorder& recorder, uint32_t first, uint32_t rows);
-  // Guesses what follows each row's drawn token, in the same submission.
-  [[nodiscard]] Status record_drafts(Recorder& recorder, const model::DecodeBatch& batch);
+  [[nodiscard]] Status begin_decode(const StepPlan& plan, bool drafting);
+  // Draws a token of each row and, when drafting, guesses in the same submission what follows it.
+  [[nodiscard]] Status record_decoded(Recorder& recorder, const model::DecodeBatch& batch,
+                                      bool drafting);
+  void take_decoded(const StepPlan& plan, bool drafting, double seconds,
+                    std::vector<EngineToken>& tokens);
+  // Appends to `last_rows` those whose hidden state gives a request's first token.
+  [[nodiscard]] Status begin_prefill(const StepPlan& plan, std::vector<uint32_t>& last_rows);
+  [[nodiscard]] Status finish_prefill(const StepPlan& plan, std::span<const uint32_t> last_rows,
+                                      std::vector<EngineToken>& tokens);
   // The MTP layer over the rows that have just been prefilled; guesses behind the last rows.
   [[nodiscard]] Status prefill_drafts(const StepPlan& plan, std::span<const uint32_t> last_rows);
   // The tokens of a request's rows: its own from `row`, and those of its right drafts.
   void take_tokens(const PlannedWork& work, uint32_t row, bool drafted,
                    std::vector<EngineToken>& tokens);
   // The token that was drawn in `row`. False when the request has ended.
-  [[nodiscard]] bool take_token(RequestId request, uint32_t row, std::vector<EngineToken>& tokens);
+  [[nodiscard]] bool take_token(RequestId request, const Draws& draws, uint32_t row,
+                                std::vector<EngineToken>& tokens);
 
   model::Model* model_;
   const KvCache* cache_;
@@ -133,8 +150,8 @@ class Engine {
   EngineOptions options_;
   PrefillPipeline prefill_;
   DecodePipeline decode_;
-  Sampler sampler_, drafter_;
-  std::vector<Status> row_status_;  // of what the sampler's rows were set to
+  Draws prefilled_, decoded_;
+  bool two_queues_;  // or one, which runs decode first
   Scheduler scheduler_;
   DraftPolicy policy_;
   std::unordered_map<RequestId, Request> requests_;

@@ -42,7 +42,8 @@ class Evaluator {
             DecodePipeline decode);
   [[nodiscard]] Status prefill_into(SequencePages& sequence, std::span<const uint32_t> ids,
                                     std::vector<float>& logits, const Buffer* hidden_copy);
-  [[nodiscard]] Status read_chunk(const PrefillChunk& chunk, std::vector<float>& logits);
+  [[nodiscard]] Status read_chunk(const model::Pass& pass, const PrefillChunk& chunk,
+                                  std::vector<float>& logits);
   Device* device_;
   model::Model* model_;
   PagePool* pages_;

@@ -19,6 +19,7 @@ class KvCache {
                                               uint32_t pages, CacheFormat format);
   [[nodiscard]] const model::CacheView& view() const { return view_; }
   [[nodiscard]] uint64_t bytes() const { return buffer_.bytes(); }
+  [[nodiscard]] const Buffer& buffer() const { return buffer_; }
 
  private:
   Buffer buffer_;

@@ -1,0 +1,54 @@
+// Command buffers that are recorded once and submitted again. A recording holds all that its
+// commands say: sizes, addresses, kernels. What changes between two submissions lies in device
+// memory.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <list>
+
+#include "hadal/device.h"
+#include "hadal/recorder.h"
+#include "hadal/status.h"
+
+namespace hadal::runtime {
+
+// What a decode step's commands depend on, besides objects that outlive them.
+struct RecordingKey {
+  uint32_t rows = 0;
+  uint32_t max_kv_len = 0;
+  uint64_t tail = 0;  // of what a caller records behind the pass
+  bool has_tail = false;
+  bool operator==(const RecordingKey&) const = default;
+};
+
+struct RecordingStats {
+  uint64_t recorded = 0, replayed = 0;
+};
+
+class Recordings {
+ public:
+  // At most `capacity` (at least 1) recordings; the one used longest ago makes room for a new one.
+  Recordings(Device& device, RecorderOptions options, size_t capacity)
+      : device_(&device), options_(options), capacity_(capacity) {}
+
+  // The key's recorder, ended; a new one is filled by `record`. It stays until the next call. None
+  // of those that it gave may be under way. Errors: the recorder's and those of `record`, which
+  // leave no recording. Not thread-safe.
+  [[nodiscard]] Result<Recorder*> get(const RecordingKey& key,
+                                      const std::function<Status(Recorder&)>& record);
+  [[nodiscard]] const RecordingStats& stats() const { return stats_; }
+
+ private:
+  struct Recording {
+    RecordingKey key;
+    Recorder recorder;
+  };
+  Device* device_;
+  RecorderOptions options_;
+  size_t capacity_;
+  std::list<Recording> recordings_;  // the one used last in front
+  RecordingStats stats_;
+};
+
+}  // namespace hadal::runtime

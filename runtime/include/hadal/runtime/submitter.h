@@ -1,0 +1,44 @@
+// Submits the recordings of one pipeline, one at a time, and keeps account of the time that its
+// caller waited for the device.
+#pragma once
+
+#include <functional>
+#include <vector>
+
+#include "hadal/device.h"
+#include "hadal/recorder.h"
+#include "hadal/status.h"
+
+namespace hadal::runtime {
+
+class Submitter {
+ public:
+  explicit Submitter(Device& device) : device_(&device) {}
+  Submitter(Submitter&& other) noexcept;
+  // What is assigned to must have nothing under way: its recorder and buffers may be gone by now.
+  Submitter& operator=(Submitter&& other) noexcept;
+  ~Submitter();  // waits
+
+  // Starts an ended recorder and returns; it must stay until wait(). What was under way is waited
+  // for first. Errors: Device::submit's and wait's. Not thread-safe, as the others.
+  [[nodiscard]] Status submit(Recorder& recorder);
+  // Until the last submission is done; at once when none is under way. Errors: Device::wait's, and
+  // those of reading timestamps.
+  [[nodiscard]] Status wait();
+
+  // Host seconds inside waits so far. What a step takes besides is the host's own work.
+  [[nodiscard]] double waited_seconds() const { return waited_seconds_; }
+
+  // Called by wait() with the device time of every dispatch; needs RecorderOptions::timestamps.
+  using Profile = std::function<void(const std::vector<DispatchTiming>&)>;
+  void set_profile(Profile profile) { profile_ = std::move(profile); }
+
+ private:
+  Device* device_;
+  Recorder* running_ = nullptr;
+  Ticket ticket_;
+  double waited_seconds_ = 0.0;
+  Profile profile_;
+};
+
+}  // namespace hadal::runtime
