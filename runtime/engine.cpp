@@ -23,19 +23,23 @@ class Stopwatch {
   std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
 };
 
-SchedulerOptions scheduler_options(const EngineOptions& options, uint32_t context) {
+SchedulerOptions scheduler_options(const EngineOptions& options, uint32_t context,
+                                   uint32_t swap_pages) {
   SchedulerOptions result;
   result.max_rows = options.max_rows, result.max_chunk = options.max_chunk;
   result.max_context = context, result.aging_steps = options.aging_steps;
   result.step_seconds = options.step_seconds;
+  result.swap_pages = swap_pages, result.always_swap = options.always_swap;
   return result;
 }
 
 }  // namespace
 
-Engine::Engine(model::Model& model, const KvCache& cache, PagePool& pages, EngineOptions options,
-               PrefillPipeline prefill, DecodePipeline decode, Sampler sampler, Sampler drafter)
-    : model_(&model),
+Engine::Engine(Device& device, model::Model& model, const KvCache& cache, PagePool& pages,
+               EngineOptions options, PrefillPipeline prefill, DecodePipeline decode,
+               Sampler sampler, Sampler drafter, PageTransfer transfer, HostPages swap_space)
+    : device_(&device),
+      model_(&model),
       cache_(&cache),
       pages_(&pages),
       options_(options),
@@ -44,7 +48,10 @@ Engine::Engine(model::Model& model, const KvCache& cache, PagePool& pages, Engin
       sampler_(std::move(sampler)),
       drafter_(std::move(drafter)),
       row_status_(options.max_rows),
-      scheduler_(pages, scheduler_options(options, model.options().max_context)) {}
+      scheduler_(pages,
+                 scheduler_options(options, model.options().max_context, swap_space.pages())),
+      transfer_(std::move(transfer)),
+      swap_space_(std::move(swap_space)) {}
 
 Result<Engine> Engine::create(Device& device, model::Model& model, const KvCache& cache,
                               PagePool& pages, const EngineOptions& options) {
@@ -75,8 +82,18 @@ Result<Engine> Engine::create(Device& device, model::Model& model, const KvCache
   HADAL_ASSIGN(Sampler drafter,
                Sampler::create(device, options.max_rows, model.config().vocab_size));
   for (uint32_t row = 0; row < options.max_rows; ++row) drafter.set_row(row, {}, 0);  // greedy
-  return Engine(model, cache, pages, options, std::move(prefill), std::move(decode),
-                std::move(sampler), std::move(drafter));
+  HADAL_ASSIGN(PageTransfer transfer, PageTransfer::create(device, cache));
+  HostPages swap_space;
+  const uint64_t swap_pages =
+      std::min<uint64_t>(options.swap_bytes / transfer.page_bytes(), 1u << 30);
+  if (swap_pages) {
+    HADAL_ASSIGN(swap_space,
+                 HostPages::create(device, transfer.page_bytes(), uint32_t(swap_pages)));
+  }
+  Engine engine(device, model, cache, pages, options, std::move(prefill), std::move(decode),
+                std::move(sampler), std::move(drafter), std::move(transfer), std::move(swap_space));
+  HADAL_TRY(engine.measure_swap());
+  return engine;
 }
 
 Result<RequestId> Engine::add(const EngineRequest& request) {
@@ -99,11 +116,18 @@ Result<RequestId> Engine::add(const EngineRequest& request) {
   const uint32_t tokens = std::min(request.max_new_tokens, context - prompt);
   HADAL_ASSIGN(const RequestId id, scheduler_.add({request.prompt, tokens, request.priority}));
   RequestSampling sampling(request.sampling, request.logprobs, request.mask, request.prompt, vocab);
-  requests_.emplace(id, Request{std::move(sampling), request.stop_ids, prompt + tokens, {}});
+  requests_.emplace(id, Request{std::move(sampling),
+                                request.stop_ids,
+                                prompt + tokens,
+                                {},
+                                request.priority,
+                                request.prefill_only,
+                                {}});
   return id;
 }
 
 void Engine::cancel(RequestId request) {
+  exported_.erase(request);
   if (requests_.erase(request)) scheduler_.remove(request);
 }
 
@@ -123,6 +147,7 @@ Result<std::vector<EngineToken>> Engine::run_plan(const StepPlan& plan) {
   std::vector<EngineToken> tokens;
   uint32_t rows = 0, prefilled = 0;
   double decode_seconds = 0.0, prefill_seconds = 0.0;
+  if (plan.swaps()) HADAL_TRY(run_swaps(plan));
   if (!plan.decode.empty()) {
     for (const PlannedWork& work : plan.decode) rows += work.tokens + work.drafts;
     const Stopwatch watch;
@@ -222,7 +247,9 @@ Status Engine::run_prefill(const PlannedWork& work, std::vector<EngineToken>& to
                          }));
   scheduler_.done(work);
   if (work.last && !take_token(work.request, 0, tokens)) return {};
-  return options_.speculate ? prefill_drafts(work) : Status();
+  if (options_.speculate) HADAL_TRY(prefill_drafts(work));
+  return work.last && requests_.at(work.request).prefill_only ? hand_over(work.request, tokens)
+                                                              : Status();
 }
 
 Status Engine::prefill_drafts(const PlannedWork& work) {

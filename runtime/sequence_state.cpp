@@ -14,9 +14,10 @@ namespace hadal::runtime {
 namespace {
 
 constexpr std::array<char, 8> kMagic{'H', 'A', 'D', 'A', 'L', 'S', 'E', 'Q'};
-constexpr uint32_t kRoundedLatents = 1;  // flag
+constexpr uint32_t kRoundedLatents = 1, kMasked = 2;  // flags
+constexpr uint32_t kNoLogprobs = UINT32_MAX;
 // Far above any model's, far below what could overflow 64 bits together.
-constexpr uint32_t kMostLayers = 1u << 12, kMostRowBytes = 1u << 20, kMostListed = 1u << 16;
+constexpr uint32_t kMostLayers = 1u << 12, kMostRowBytes = 1u << 20, kMostListed = 1u << 20;
 
 Status malformed(std::string text) {
   return {Errc::kMalformed, "sequence_state: " + std::move(text)};
@@ -70,19 +71,29 @@ class Reader {
   bool ok_ = true;
 };
 
+// What the bytes hold in another form than the state.
+struct Coded {
+  uint32_t format = 0, flags = 0, priority = 0, logprobs = 0;
+  std::vector<uint32_t> bias_ids, bias_bits;
+};
+
 // One order of fields for both directions.
 template <class Stream, class State>
-void fields(Stream& stream, State& state, uint32_t& format, uint32_t& flags, uint32_t& priority) {
+void fields(Stream& stream, State& state, Coded& coded) {
   auto& cache = state.cache;
-  stream.number(cache.model), stream.number(format), stream.number(cache.page_tokens);
+  stream.number(cache.model), stream.number(coded.format), stream.number(cache.page_tokens);
   stream.number(cache.layers), stream.number(cache.mtp_layers), stream.number(cache.row_bytes);
-  stream.number(flags);
+  stream.number(coded.flags);
   stream.number(state.prompt_tokens), stream.number(state.length), stream.number(state.computed);
-  stream.number(priority);
+  stream.number(coded.priority);
   stream.list(state.ids);
   auto& sampling = state.sampling;
   stream.number(sampling.temperature), stream.number(sampling.top_k);
   stream.number(sampling.top_p), stream.number(sampling.min_p), stream.number(sampling.seed);
+  stream.number(sampling.repetition_penalty), stream.number(sampling.presence_penalty);
+  stream.number(sampling.frequency_penalty);
+  stream.list(coded.bias_ids), stream.list(coded.bias_bits);
+  stream.number(coded.logprobs);
   stream.list(state.stop_ids);
   stream.list(state.drafts);
 }
@@ -114,13 +125,14 @@ Result<Header> parse_header(std::span<const std::byte> bytes) {
   return header;
 }
 
-Status check_fields(const SequenceState& s, uint32_t format, uint32_t flags) {
+Status check_fields(const SequenceState& s, const Coded& coded) {
   const CacheIdentity& cache = s.cache;
-  if (format > uint32_t(CacheFormat::kFp8) || flags > kRoundedLatents) {
+  constexpr uint32_t kFlags = kRoundedLatents | kMasked;
+  if (coded.format > uint32_t(CacheFormat::kFp8) || coded.flags > kFlags) {
     return {Errc::kUnsupported,
             fmt::format("sequence_state: the cache's format and flags must be at most {} and {}, "
                         "got {} and {}",
-                        uint32_t(CacheFormat::kFp8), kRoundedLatents, format, flags)};
+                        uint32_t(CacheFormat::kFp8), kFlags, coded.format, coded.flags)};
   }
   const auto range = [](const char* name, uint64_t value, uint64_t least, uint64_t most) {
     if (value >= least && value <= most) return Status();
@@ -134,6 +146,8 @@ Status check_fields(const SequenceState& s, uint32_t format, uint32_t flags) {
   HADAL_TRY(range("prompt tokens", s.prompt_tokens, 1, s.ids.size()));
   HADAL_TRY(range("length", s.length, s.ids.size() + 1, UINT32_MAX));
   HADAL_TRY(range("computed rows", s.computed, 0, s.ids.size() - 1));
+  HADAL_TRY(range("biased ids", coded.bias_ids.size(), 0, kMostListed));
+  HADAL_TRY(range("biases", coded.bias_bits.size(), coded.bias_ids.size(), coded.bias_ids.size()));
   HADAL_TRY(range("stop ids", s.stop_ids.size(), 0, kMostListed));
   return range("drafts", s.drafts.size(), 0, kMostListed);
 }
@@ -146,20 +160,25 @@ uint64_t sequence_rows_bytes(const CacheIdentity& cache, uint32_t computed) {
 
 uint64_t most_sequence_bytes(const CacheIdentity& cache, uint32_t positions) {
   constexpr uint64_t kFixedFields = 256;
-  return kSequenceHeaderBytes + kFixedFields + 4 * (uint64_t{positions} + 2 * kMostListed) +
+  return kSequenceHeaderBytes + kFixedFields + 4 * (uint64_t{positions} + 4 * kMostListed) +
          sequence_rows_bytes(cache, positions);
 }
 
 Result<std::vector<std::byte>> write_sequence_state(
     const SequenceState& state, const std::function<Status(std::span<std::byte> rows)>& fill) {
-  uint32_t format = uint32_t(state.cache.format);
-  uint32_t flags = state.cache.rounded_latents ? kRoundedLatents : 0;
-  uint32_t priority = uint32_t(state.priority);
-  HADAL_TRY(check_fields(state, format, flags));
+  Coded coded;
+  coded.format = uint32_t(state.cache.format), coded.priority = uint32_t(state.priority);
+  coded.flags = (state.cache.rounded_latents ? kRoundedLatents : 0) | (state.masked ? kMasked : 0);
+  coded.logprobs = state.logprobs.value_or(kNoLogprobs);
+  for (const LogitBias& bias : state.sampling.logit_bias) {
+    coded.bias_ids.push_back(bias.id);
+    coded.bias_bits.push_back(std::bit_cast<uint32_t>(bias.value));
+  }
+  HADAL_TRY(check_fields(state, coded));
   const uint64_t rows = sequence_rows_bytes(state.cache, state.computed);
   std::vector<std::byte> description;
   Writer writer(description);
-  fields(writer, state, format, flags, priority);
+  fields(writer, state, coded);
   std::vector<std::byte> bytes;
   bytes.reserve(kSequenceHeaderBytes + description.size() + rows);
   bytes.resize(kSequenceHeaderBytes);
@@ -191,16 +210,22 @@ Result<SequenceState> parse_sequence_state(std::span<const std::byte> bytes) {
     return malformed("the bytes must have the header's checksum; they were damaged on the way");
   }
   SequenceState state;
-  uint32_t format = 0, flags = 0, priority = 0;
+  Coded coded;
   Reader reader(body.first(header.description_bytes));
-  fields(reader, state, format, flags, priority);
+  fields(reader, state, coded);
   if (!reader.ok() || reader.left() > 0) {
     return malformed(fmt::format("the description's {} bytes must be those of its fields",
                                  header.description_bytes));
   }
-  HADAL_TRY(check_fields(state, format, flags));
-  state.cache.format = CacheFormat(format), state.cache.rounded_latents = flags != 0;
-  state.priority = int32_t(priority);
+  HADAL_TRY(check_fields(state, coded));
+  state.cache.format = CacheFormat(coded.format), state.priority = int32_t(coded.priority);
+  state.cache.rounded_latents = (coded.flags & kRoundedLatents) != 0;
+  state.masked = (coded.flags & kMasked) != 0;
+  if (coded.logprobs != kNoLogprobs) state.logprobs = coded.logprobs;
+  for (size_t i = 0; i < coded.bias_ids.size(); ++i) {
+    state.sampling.logit_bias.push_back(
+        {coded.bias_ids[i], std::bit_cast<float>(coded.bias_bits[i])});
+  }
   state.rows = body.subspan(header.description_bytes);
   if (state.rows.size() != sequence_rows_bytes(state.cache, state.computed)) {
     return malformed(fmt::format("{} computed rows must have {} bytes, got {}", state.computed,

@@ -9,17 +9,21 @@
 // tokens before it. The same holds for log-probabilities, to the bit.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <unordered_map>
 #include <vector>
 
 #include "hadal/runtime/decode_pipeline.h"
 #include "hadal/runtime/draft_policy.h"
+#include "hadal/runtime/page_transfer.h"
 #include "hadal/runtime/prefill_pipeline.h"
 #include "hadal/runtime/request_sampling.h"
 #include "hadal/runtime/sampler.h"
 #include "hadal/runtime/scheduler.h"
+#include "hadal/runtime/sequence_state.h"
 
 namespace hadal::runtime {
 
@@ -31,6 +35,11 @@ struct EngineOptions {
   double step_seconds = 0.1;  // SchedulerOptions
   bool speculate = false;     // with the checkpoint's MTP layer
   bool always_draft = false;  // also where measured step times say that it does not pay
+  // Host memory for the pages of preempted requests, allocated at once; 0: their rows are dropped
+  // and computed again. Kept are those that measured times say are dearer to compute
+  // (hadal/runtime/swap.h).
+  uint64_t swap_bytes = 0;
+  bool always_swap = false;  // also where computing again is quicker
 };
 
 struct EngineRequest {
@@ -43,12 +52,16 @@ struct EngineRequest {
                    // if it was cancelled
   std::vector<uint32_t> stop_ids;  // generation ends behind one of these (it is reported too)
   int32_t priority = 0;            // higher goes first
+  // Prefill and the first token only: unless that one ends it, the request ends with kExported and
+  // export_request gives its state, once.
+  bool prefill_only = false;
 };
 
 enum class FinishReason {
-  kNone,    // goes on
-  kLength,  // max_new_tokens, or the context's end
-  kStop,    // a stop id
+  kNone,      // goes on
+  kLength,    // max_new_tokens, or the context's end
+  kStop,      // a stop id
+  kExported,  // goes on in another engine (EngineRequest::prefill_only)
 };
 
 // A token of a request.
@@ -84,6 +97,21 @@ class Engine {
   // Between steps, in whatever state the request is; unknown and ended ones are ignored.
   void cancel(RequestId request);
 
+  // The request as bytes (hadal/runtime/sequence_state.h), between steps, in whatever state it is:
+  // the rows that it has by now go along. It goes on here until it is cancelled. One that ended
+  // with kExported is forgotten by this call. Errors: kInvalidArgument for an unknown or ended
+  // request; those of the device.
+  [[nodiscard]] Result<std::vector<std::byte>> export_request(RequestId request);
+  // Goes on with a request that was exported, here or elsewhere: its next tokens are those that it
+  // would have got there, if both devices compute the same bits. step() reports the tokens behind
+  // those of the state. Its rows wait in host memory until the scheduler admits it. Errors: those
+  // of parse_sequence_state and check_same_cache, and of add for what the state says;
+  // kInvalidArgument without a `mask` where the request had one, which no state can hold.
+  [[nodiscard]] Result<RequestId> import_request(std::span<const std::byte> state,
+                                                 TokenMask mask = {});
+  // What a state must fit.
+  [[nodiscard]] CacheIdentity cache_identity() const;
+
   // Runs one step and waits for it: the tokens that it gave, in the order of its rows. Nothing left
   // to do gives none. Errors: those of the device, after which every request has ended, the cache's
   // pages are free and the engine goes on if the device does.
@@ -97,9 +125,20 @@ class Engine {
     std::vector<uint32_t> stop_ids;
     uint32_t length = 0;            // prompt and new tokens
     std::optional<uint32_t> draft;  // of the token after the next
+    int32_t priority = 0;
+    bool prefill_only = false;
+    HostPages imported;  // its rows, until they are in the cache
   };
-  Engine(model::Model& model, const KvCache& cache, PagePool& pages, EngineOptions options,
-         PrefillPipeline prefill, DecodePipeline decode, Sampler sampler, Sampler drafter);
+  Engine(Device& device, model::Model& model, const KvCache& cache, PagePool& pages,
+         EngineOptions options, PrefillPipeline prefill, DecodePipeline decode, Sampler sampler,
+         Sampler drafter, PageTransfer transfer, HostPages swap_space);
+  // Times a page's way to the swap space and back, so that the first preemption can compare.
+  [[nodiscard]] Status measure_swap();
+  [[nodiscard]] Status run_swaps(const StepPlan& plan);
+  // The rows of a request in host memory, for export.
+  [[nodiscard]] Status copy_rows(RequestId request, std::span<std::byte> rows);
+  // A prefill-only request has its first token: its state waits for export_request.
+  [[nodiscard]] Status hand_over(RequestId request, std::vector<EngineToken>& tokens);
   [[nodiscard]] Result<std::vector<EngineToken>> run_plan(const StepPlan& plan);
   [[nodiscard]] Status run_decode(const StepPlan& plan, std::vector<EngineToken>& tokens);
   [[nodiscard]] Status run_prefill(const PlannedWork& work, std::vector<EngineToken>& tokens);
@@ -115,6 +154,7 @@ class Engine {
   // The token that was drawn in `row`. False when the request has ended.
   [[nodiscard]] bool take_token(RequestId request, uint32_t row, std::vector<EngineToken>& tokens);
 
+  Device* device_;
   model::Model* model_;
   const KvCache* cache_;
   PagePool* pages_;
@@ -125,7 +165,10 @@ class Engine {
   std::vector<Status> row_status_;  // of what the sampler's rows were set to
   Scheduler scheduler_;
   DraftPolicy policy_;
+  PageTransfer transfer_;
+  HostPages swap_space_;
   std::unordered_map<RequestId, Request> requests_;
+  std::unordered_map<RequestId, std::vector<std::byte>> exported_;
   EngineStats stats_;
 };
 

@@ -11,8 +11,10 @@
 //   8       XXH64 (seed 0) of the D + R bytes that follow
 //   D       description: the cache (u64 fingerprint, u32 format, page tokens, main layers, MTP
 //           layers, row bytes, flags), u32 prompt tokens, length, computed rows, i32 priority, u32
-//           count and ids, sampling (f32 temperature, u32 top_k, f32 top_p, min_p, u64 seed), u32
-//           count and stop ids, u32 count and drafts
+//           count and ids, sampling (f32 temperature, u32 top_k, f32 top_p, min_p, u64 seed, f32
+//           repetition, presence and frequency penalty, u32 count and biased ids, u32 count and
+//           bits of their f32 biases), u32 log-probabilities (2^32 - 1: none), u32 count and stop
+//           ids, u32 count and drafts
 //   R       rows: for each page of positions, for each layer (main ones first), the computed rows
 //           of the page
 //
@@ -26,12 +28,13 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "hadal/cache_format.h"
-#include "hadal/runtime/sampler.h"
+#include "hadal/runtime/sampling_options.h"
 #include "hadal/status.h"
 
 namespace hadal::runtime {
@@ -54,6 +57,8 @@ struct SequenceState {
   uint32_t computed = 0;       // rows [0, computed) are there; below ids.size()
   int32_t priority = 0;
   SamplingOptions sampling;
+  std::optional<uint32_t> logprobs;
+  bool masked = false;  // has a mask, which is code and stays behind
   std::vector<uint32_t> stop_ids;
   std::vector<uint32_t> drafts;     // guesses of the tokens behind ids
   std::span<const std::byte> rows;  // parsed: inside the bytes that were given
@@ -64,8 +69,8 @@ inline constexpr size_t kSequenceHeaderBytes = 32;
 
 // Bytes of the rows of `computed` positions. No overflow for an identity that was parsed.
 [[nodiscard]] uint64_t sequence_rows_bytes(const CacheIdentity& cache, uint32_t computed);
-// The most bytes that a state of so many positions can have, for a reader's limit; its stop ids and
-// drafts are at most 65,536 each.
+// The most bytes that a state of so many positions can have, for a reader's limit; its biases, stop
+// ids and drafts are at most 2^20 each.
 [[nodiscard]] uint64_t most_sequence_bytes(const CacheIdentity& cache, uint32_t positions);
 
 // The state's bytes; `fill` writes the rows (state.rows is not read), zeros until then.
@@ -77,7 +82,7 @@ inline constexpr size_t kSequenceHeaderBytes = 32;
 [[nodiscard]] Result<uint64_t> sequence_state_bytes(std::span<const std::byte> header);
 // Errors: kMalformed naming the field and its rule (short, long or damaged bytes, counts and sizes
 // that contradict each other), kUnsupported for another version or an unknown flag or format.
-// Allocates no more than the bytes' own size.
+// Allocates at most a few times the bytes' own size.
 [[nodiscard]] Result<SequenceState> parse_sequence_state(std::span<const std::byte> bytes);
 
 // Ok when rows of `from` can go into a cache of `to`. Errors: kInvalidArgument naming the first
