@@ -24,9 +24,9 @@ class EngineStateGpu : public GpuTest {};
 TEST_F(EngineStateGpu, SwappingChangesNoToken) {
   EngineOptions options;
   options.swap_bytes = 64 << 20, options.always_swap = true;
-  const runtime::EngineStats stats = expect_tokens_as_alone(options, 20);
-  EXPECT_GT(stats.scheduler.swapped_out_pages, 10u);
-  EXPECT_GT(stats.scheduler.swapped_in_pages, 10u);
+  const runtime::EngineStats stats = expect_tokens_as_alone(options, 30);
+  EXPECT_GT(stats.scheduler.swapped_out_pages, 0u);
+  EXPECT_GT(stats.scheduler.swapped_in_pages, 0u);
   EXPECT_GT(stats.scheduler.swap_seconds, 0.0);
   EXPECT_EQ(stats.scheduler.swap_used, 0u);
 }
@@ -36,7 +36,7 @@ TEST_F(EngineStateGpu, SwappingAndSpeculationChangeNoToken) {
   EngineOptions options;
   options.swap_bytes = 1 << 20, options.always_swap = true;
   options.speculate = options.always_draft = true;
-  const runtime::EngineStats stats = expect_tokens_as_alone(options, 20);
+  const runtime::EngineStats stats = expect_tokens_as_alone(options, 30);
   EXPECT_GT(stats.scheduler.swapped_out_pages, 0u);
   EXPECT_GT(stats.scheduler.swap_pages, 0u);
   EXPECT_LT(stats.scheduler.swap_pages, 6u);
