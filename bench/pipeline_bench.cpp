@@ -144,7 +144,7 @@ class Session {
     }
     while (!engine.idle()) {
       for (const runtime::EngineToken& token : require(engine.step())) {
-        ids_in_range_ = ids_in_range_ && token.id < vocab();
+        ids_in_range_ = ids_in_range_ && token.has_token && token.id < vocab();
       }
     }
     device_seconds_ = 0;

@@ -96,7 +96,12 @@ Result<Engine> Engine::create(Device& device, model::Model& model, const KvCache
   return engine;
 }
 
-Result<RequestId> Engine::add(const EngineRequest& request) {
+uint32_t Engine::new_tokens(const EngineRequest& request) const {
+  return std::min(request.max_new_tokens,
+                  model_->options().max_context - uint32_t(request.prompt.size()));
+}
+
+Status Engine::check(const EngineRequest& request) const {
   const uint32_t context = model_->options().max_context, vocab = model_->config().vocab_size;
   HADAL_TRY(check_sampling(request.sampling, vocab));
   if (request.logprobs && *request.logprobs > kMaxTopLogprobs) {
@@ -112,59 +117,122 @@ Result<RequestId> Engine::add(const EngineRequest& request) {
     return error(
         fmt::format("token ids must be below {}, got {} at index {}", vocab, request.prompt[i], i));
   }
-  const uint32_t prompt = uint32_t(request.prompt.size());
-  const uint32_t tokens = std::min(request.max_new_tokens, context - prompt);
+  if (options_.tokenizer) {
+    HADAL_TRY(check_stop_strings(*options_.tokenizer, request.stop));
+  } else if (!request.stop.empty()) {
+    return error("stop strings need EngineOptions::tokenizer, got none");
+  }
+  return scheduler_.check(request.prompt.size(), new_tokens(request));
+}
+
+Result<RequestId> Engine::add(const EngineRequest& request) {
+  HADAL_TRY(lost_);
+  HADAL_TRY(check(request));
+  std::optional<TextStream> text;
+  if (options_.tokenizer) {
+    HADAL_ASSIGN(text, TextStream::create(*options_.tokenizer, request.stop));
+  }
+  const uint32_t tokens = new_tokens(request);
   HADAL_ASSIGN(const RequestId id, scheduler_.add({request.prompt, tokens, request.priority}));
-  RequestSampling sampling(request.sampling, request.logprobs, request.mask, request.prompt, vocab);
+  RequestSampling sampling(request.sampling, request.logprobs, request.mask, request.prompt,
+                           model_->config().vocab_size);
+  RequestOutput output(id, tokens, request.stop_ids, std::move(text));
   requests_.emplace(id, Request{std::move(sampling),
-                                request.stop_ids,
-                                prompt + tokens,
+                                std::move(output),
+                                request.deadline,
                                 {},
+                                {},
+                                request.stop_ids,
+                                request.stop,
                                 request.priority,
-                                request.prefill_only,
-                                {}});
+                                request.prefill_only});
+  if (request.deadline) deadlines_.emplace(*request.deadline, id);
   return id;
 }
 
 void Engine::cancel(RequestId request) {
   exported_.erase(request);
-  if (requests_.erase(request)) scheduler_.remove(request);
+  const auto found = requests_.find(request);
+  if (found == requests_.end()) return;
+  if (const auto& deadline = found->second.deadline) deadlines_.erase({*deadline, request});
+  requests_.erase(found);
+  scheduler_.remove(request);
 }
 
 Result<std::vector<EngineToken>> Engine::step() {
+  HADAL_TRY(lost_);
+  std::vector<EngineToken> tokens;
+  end_late(tokens);
   const StepPlan plan = scheduler_.plan();
-  if (plan.empty()) return std::vector<EngineToken>();
-  Result<std::vector<EngineToken>> tokens = run_plan(plan);
-  if (!tokens.ok()) {
-    // What the cache holds of the step's sequences is unknown.
-    for (const auto& [id, request] : requests_) scheduler_.remove(id);
-    requests_.clear();
-  }
+  if (!plan.empty()) run_plan(plan, tokens);
   return tokens;
 }
 
-Result<std::vector<EngineToken>> Engine::run_plan(const StepPlan& plan) {
-  std::vector<EngineToken> tokens;
+void Engine::run_plan(const StepPlan& plan, std::vector<EngineToken>& tokens) {
   uint32_t rows = 0, prefilled = 0;
   double decode_seconds = 0.0, prefill_seconds = 0.0;
-  if (plan.swaps()) HADAL_TRY(run_swaps(plan));
-  if (!plan.decode.empty()) {
-    for (const PlannedWork& work : plan.decode) rows += work.tokens + work.drafts;
+  if (plan.swaps()) {
+    if (const Status status = run_swaps(plan); !status.ok()) fail_swaps(plan, status, tokens);
+  }
+  if (lost_.ok() && !plan.decode.empty()) {
     const Stopwatch watch;
-    HADAL_TRY(run_decode(plan, tokens));
-    decode_seconds = watch.seconds();
+    if (const Status status = run_decode(plan, tokens); status.ok()) {
+      for (const PlannedWork& work : plan.decode) rows += work.tokens + work.drafts;
+      decode_seconds = watch.seconds();
+    } else {
+      fail(plan.decode, status, tokens);
+    }
   }
   for (const PlannedWork& work : plan.prefill) {
+    if (!requests_.contains(work.request)) continue;  // it could not be swapped in, or all is lost
     const Stopwatch watch;
-    HADAL_TRY(run_prefill(work, tokens));
-    prefilled += work.tokens;
-    prefill_seconds += watch.seconds();
+    if (const Status status = run_prefill(work, tokens); status.ok()) {
+      prefilled += work.tokens;
+      prefill_seconds += watch.seconds();
+    } else {
+      fail({&work, 1}, status, tokens);
+    }
   }
   scheduler_.measured(rows, decode_seconds, prefilled, prefill_seconds);
   ++stats_.steps;
   stats_.decoded_rows += rows, stats_.prefilled_tokens += prefilled;
   stats_.decode_seconds += decode_seconds, stats_.prefill_seconds += prefill_seconds;
-  return tokens;
+}
+
+void Engine::fail(std::span<const PlannedWork> work, const Status& status,
+                  std::vector<EngineToken>& tokens) {
+  for (const PlannedWork& w : work) {
+    // What the work's pages hold is unknown: nobody may take them over.
+    const auto pages = scheduler_.pages(w.request).block_table();
+    for (const uint32_t page : pages.subspan(w.begin / kPageTokens)) pages_->forget(page);
+    end(w.request, FinishReason::kFailed, status, tokens);
+  }
+  end_all_if_lost(status, tokens);
+}
+
+void Engine::end_all_if_lost(const Status& status, std::vector<EngineToken>& tokens) {
+  if (status.code() != Errc::kDeviceLost) return;
+  lost_ = {Errc::kDeviceLost,
+           "engine: the device is lost; it and all that was created on it must be created again"};
+  std::vector<RequestId> others;
+  for (const auto& [id, request] : requests_) others.push_back(id);
+  std::sort(others.begin(), others.end());
+  for (const RequestId id : others) end(id, FinishReason::kFailed, status, tokens);
+}
+
+void Engine::end_late(std::vector<EngineToken>& tokens) {
+  if (deadlines_.empty()) return;
+  const auto now = std::chrono::steady_clock::now();
+  while (!deadlines_.empty() && deadlines_.begin()->first <= now) {
+    end(deadlines_.begin()->second, FinishReason::kDeadline, {}, tokens);
+  }
+}
+
+void Engine::end(RequestId request, FinishReason reason, const Status& status,
+                 std::vector<EngineToken>& tokens) {
+  tokens.push_back(requests_.at(request).output.end(reason, status));
+  stats_.failed_requests += reason == FinishReason::kFailed;
+  cancel(request);
 }
 
 Status Engine::record_draw(Recorder& recorder, uint32_t first, uint32_t rows) {
@@ -269,21 +337,16 @@ Status Engine::prefill_drafts(const PlannedWork& work) {
 
 bool Engine::take_token(RequestId id, uint32_t row, std::vector<EngineToken>& tokens) {
   if (!row_status_[row].ok()) {
-    cancel(id);
+    end(id, FinishReason::kFailed, row_status_[row], tokens);
     return false;
   }
-  const Request& request = requests_.at(id);
-  EngineToken token{id, sampler_.id(row), FinishReason::kNone,
-                    request.sampling.logprobs(sampler_, row)};
-  scheduler_.append(id, token.id);
-  if (std::find(request.stop_ids.begin(), request.stop_ids.end(), token.id) !=
-      request.stop_ids.end()) {
-    token.finish = FinishReason::kStop;
-  } else if (scheduler_.tokens(id).size() >= request.length) {
-    token.finish = FinishReason::kLength;
-  }
-  tokens.push_back(token);
-  if (token.finish == FinishReason::kNone) return true;
+  Request& request = requests_.at(id);
+  scheduler_.append(id, sampler_.id(row));
+  tokens.push_back(request.output.token(sampler_.id(row)));
+  tokens.back().logprobs = request.sampling.logprobs(sampler_, row);
+  const FinishReason finish = tokens.back().finish;
+  if (finish == FinishReason::kNone) return true;
+  stats_.failed_requests += finish == FinishReason::kFailed;
   cancel(id);
   return false;
 }

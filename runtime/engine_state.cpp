@@ -72,6 +72,18 @@ Status Engine::run_swaps(const StepPlan& plan) {
   return {};
 }
 
+void Engine::fail_swaps(const StepPlan& plan, const Status& status,
+                        std::vector<EngineToken>& tokens) {
+  // What came to the host is unknown, and what is in pages that nobody else has yet.
+  for (const auto* swaps : {&plan.swap_out, &plan.swap_in}) {
+    for (const PlannedSwap& swap : *swaps) {
+      if (!requests_.contains(swap.request)) continue;
+      end(swap.request, FinishReason::kFailed, status, tokens);
+    }
+  }
+  end_all_if_lost(status, tokens);
+}
+
 Status Engine::copy_rows(RequestId id, std::span<std::byte> rows) {
   const RowsKept kept = scheduler_.rows(id);
   const uint32_t count = ceil_div(kept.computed, kPageTokens);
@@ -118,10 +130,10 @@ Result<std::vector<std::byte>> Engine::export_request(RequestId id) {
   state.cache = cache_identity();
   state.ids.assign(ids.begin(), ids.end());
   state.prompt_tokens = kept.prompt_tokens, state.computed = kept.computed;
-  state.length = request.length, state.priority = request.priority;
+  state.length = kept.length, state.priority = request.priority;
   state.sampling = request.sampling.options(), state.logprobs = request.sampling.asked_logprobs();
   state.masked = request.sampling.has_mask();
-  state.stop_ids = request.stop_ids;
+  state.stop_ids = request.stop_ids, state.stop = request.stop;
   if (request.draft) state.drafts = {*request.draft};
   return write_sequence_state(state,
                               [&](std::span<std::byte> rows) { return copy_rows(id, rows); });
@@ -135,11 +147,10 @@ Status Engine::hand_over(RequestId id, std::vector<EngineToken>& tokens) {
   return {};
 }
 
-Result<RequestId> Engine::import_request(std::span<const std::byte> bytes, TokenMask mask) {
+Status Engine::check_state(const SequenceState& state, bool has_mask) const {
   const auto refuse = [](std::string text) {
     return Status(Errc::kInvalidArgument, "engine: " + std::move(text));
   };
-  HADAL_ASSIGN(SequenceState state, parse_sequence_state(bytes));
   HADAL_TRY(check_same_cache(state.cache, cache_identity()));
   const uint32_t context = model_->options().max_context, vocab = model_->config().vocab_size;
   HADAL_TRY(check_sampling(state.sampling, vocab));
@@ -147,7 +158,7 @@ Result<RequestId> Engine::import_request(std::span<const std::byte> bytes, Token
     return refuse(fmt::format("the state's logprobs must be at most {}, got {}", kMaxTopLogprobs,
                               *state.logprobs));
   }
-  if (state.masked && !mask) return refuse("the state's request has a mask, give it again");
+  if (state.masked && !has_mask) return refuse("the state's request has a mask, give it again");
   if (state.length > context) {
     return refuse(fmt::format("the state's length must be at most the context of {}, got {}",
                               context, state.length));
@@ -158,23 +169,38 @@ Result<RequestId> Engine::import_request(std::span<const std::byte> bytes, Token
     if (wrong == ids.end()) continue;
     return refuse(fmt::format("the state's token ids must be below {}, got {}", vocab, *wrong));
   }
-  // The rows into host pages; those of MTP layers that this engine has not stay behind, and those
-  // that the state has not are zeros.
-  HostPages pages;
+  if (options_.tokenizer) return check_stop_strings(*options_.tokenizer, state.stop);
+  if (state.stop.empty()) return {};
+  return refuse("the state's stop strings need EngineOptions::tokenizer, got none");
+}
+
+Result<HostPages> Engine::imported_rows(const SequenceState& state) {
   const uint32_t count = ceil_div(state.computed, kPageTokens);
-  if (count > 0) {
-    HADAL_ASSIGN(pages, HostPages::create(*device_, transfer_.page_bytes(), count));
-    for (uint32_t i = 0; i < count; ++i) {
-      std::memset(pages.bytes(i).data(), 0, transfer_.page_bytes());
-    }
-    std::span<const std::byte> rows = state.rows;
-    for_each_piece(state.cache.layers + state.cache.mtp_layers, state.cache.row_bytes,
-                   state.computed, [&](uint32_t page, uint64_t offset, uint64_t piece) {
-                     if (offset < transfer_.page_bytes()) {
-                       std::memcpy(pages.bytes(page).data() + offset, rows.data(), piece);
-                     }
-                     rows = rows.subspan(piece);
-                   });
+  if (count == 0) return HostPages();
+  HADAL_ASSIGN(HostPages pages, HostPages::create(*device_, transfer_.page_bytes(), count));
+  // Rows of MTP layers that the state has not are zeros; those that the cache has not stay behind.
+  for (uint32_t i = 0; i < count; ++i) {
+    std::memset(pages.bytes(i).data(), 0, transfer_.page_bytes());
+  }
+  std::span<const std::byte> rows = state.rows;
+  for_each_piece(state.cache.layers + state.cache.mtp_layers, state.cache.row_bytes, state.computed,
+                 [&](uint32_t page, uint64_t offset, uint64_t bytes) {
+                   if (offset < transfer_.page_bytes()) {
+                     std::memcpy(pages.bytes(page).data() + offset, rows.data(), bytes);
+                   }
+                   rows = rows.subspan(bytes);
+                 });
+  return pages;
+}
+
+Result<RequestId> Engine::import_request(std::span<const std::byte> bytes, TokenMask mask) {
+  HADAL_TRY(lost_);
+  HADAL_ASSIGN(SequenceState state, parse_sequence_state(bytes));
+  HADAL_TRY(check_state(state, bool(mask)));
+  HADAL_ASSIGN(HostPages rows, imported_rows(state));
+  std::optional<TextStream> text;
+  if (options_.tokenizer) {
+    HADAL_ASSIGN(text, TextStream::create(*options_.tokenizer, state.stop));
   }
   RequestSpec spec;
   spec.prompt.assign(state.ids.begin(), state.ids.begin() + state.prompt_tokens);
@@ -182,21 +208,25 @@ Result<RequestId> Engine::import_request(std::span<const std::byte> bytes, Token
   spec.max_new_tokens = state.length - state.prompt_tokens;
   spec.priority = state.priority, spec.computed = state.computed;
   RequestSampling sampling(std::move(state.sampling), state.logprobs, std::move(mask), spec.prompt,
-                           vocab);
-  HADAL_ASSIGN(const RequestId id, scheduler_.add(std::move(spec)));
-  Request& request = requests_
-                         .emplace(id, Request{std::move(sampling),
-                                              std::move(state.stop_ids),
-                                              state.length,
-                                              {},
-                                              state.priority,
-                                              false,
-                                              std::move(pages)})
-                         .first->second;
-  if (options_.speculate && !state.drafts.empty()) {
-    request.draft = state.drafts.front();
-    scheduler_.set_drafts(id, 1);
+                           model_->config().vocab_size);
+  HADAL_ASSIGN(const RequestId id, scheduler_.add(spec));
+  RequestOutput output(id, spec.max_new_tokens, state.stop_ids, std::move(text));
+  for (const uint32_t generated : spec.generated) {  // their text was shown where they were drawn
+    if (output.token(generated).finish == FinishReason::kNone) continue;
+    scheduler_.remove(id);
+    return Status(Errc::kInvalidArgument, "engine: the state's request has ended already");
   }
+  const bool drafted = options_.speculate && !state.drafts.empty();
+  requests_.emplace(id, Request{std::move(sampling),
+                                std::move(output),
+                                {},
+                                drafted ? std::optional(state.drafts.front()) : std::nullopt,
+                                std::move(rows),
+                                std::move(state.stop_ids),
+                                std::move(state.stop),
+                                state.priority,
+                                false});
+  if (drafted) scheduler_.set_drafts(id, 1);
   return id;
 }
 

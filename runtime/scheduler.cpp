@@ -19,43 +19,45 @@ constexpr uint32_t kLeastChunk = 16;
 Scheduler::Scheduler(PagePool& pool, SchedulerOptions options)
     : pool_(&pool), options_(options), swap_space_(options.swap_pages) {}
 
-Status Scheduler::check(const RequestSpec& spec) const {
+Status Scheduler::check(size_t prompt_tokens, uint32_t max_new_tokens) const {
   const auto error = [](Errc code, std::string text) {
     return Status(code, "scheduler: " + std::move(text));
   };
-  if (spec.prompt.empty()) {
+  if (prompt_tokens == 0) {
     return error(Errc::kInvalidArgument, "the prompt must have at least one token, got 0");
   }
-  if (spec.max_new_tokens == 0) {
+  if (max_new_tokens == 0) {
     return error(Errc::kInvalidArgument, "max_new_tokens must be at least 1, got 0");
   }
-  const uint64_t positions = spec.prompt.size() + uint64_t{spec.max_new_tokens};
+  const uint64_t positions = prompt_tokens + uint64_t{max_new_tokens};
   if (positions > options_.max_context) {
     return error(Errc::kInvalidArgument,
                  fmt::format("prompt and new tokens must be at most the context of {}, got {} + {}",
-                             options_.max_context, spec.prompt.size(), spec.max_new_tokens));
+                             options_.max_context, prompt_tokens, max_new_tokens));
   }
   const uint32_t pages = ceil_div(uint32_t(positions), kPageTokens);
   if (pages > pool_->total_pages()) {
     return error(Errc::kOutOfDeviceMemory,
                  fmt::format("{} pages are needed, the cache has {}", pages, pool_->total_pages()));
   }
-  if (spec.generated.size() >= spec.max_new_tokens) {
-    return error(Errc::kInvalidArgument,
-                 fmt::format("generated tokens must be fewer than max_new_tokens of {}, got {}",
-                             spec.max_new_tokens, spec.generated.size()));
-  }
-  const size_t known = spec.prompt.size() + spec.generated.size();
-  if (spec.computed >= known) {
-    return error(Errc::kInvalidArgument,
-                 fmt::format("computed rows must be fewer than the {} tokens, got {}", known,
-                             spec.computed));
-  }
   return {};
 }
 
 Result<RequestId> Scheduler::add(RequestSpec spec) {
-  HADAL_TRY(check(spec));
+  HADAL_TRY(check(spec.prompt.size(), spec.max_new_tokens));
+  if (spec.generated.size() >= spec.max_new_tokens) {
+    return Status(
+        Errc::kInvalidArgument,
+        fmt::format("scheduler: generated tokens must be fewer than max_new_tokens of {}, "
+                    "got {}",
+                    spec.max_new_tokens, spec.generated.size()));
+  }
+  const size_t known = spec.prompt.size() + spec.generated.size();
+  if (spec.computed >= known) {
+    return Status(Errc::kInvalidArgument,
+                  fmt::format("scheduler: computed rows must be fewer than the {} tokens, got {}",
+                              known, spec.computed));
+  }
   Request request(*pool_);
   request.id = ++last_id_, request.ids = std::move(spec.prompt), request.priority = spec.priority;
   request.prompt_tokens = request.known();
@@ -339,6 +341,7 @@ RowsKept Scheduler::rows(RequestId id) const {
   const Request& request = const_cast<Scheduler*>(this)->find(id);
   RowsKept kept;
   kept.prompt_tokens = request.prompt_tokens, kept.computed = request.computed;
+  kept.length = request.max_tokens;
   if (request.arriving) {
     kept.where = RowsKept::Where::kImported;
   } else if (!request.host_pages.empty()) {

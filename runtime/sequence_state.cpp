@@ -35,6 +35,13 @@ class Writer {
     number(uint32_t(values.size()));
     for (const uint32_t value : values) number(value);
   }
+  void texts(std::span<const std::string> values) {
+    number(uint32_t(values.size()));
+    for (const std::string& value : values) {
+      number(uint32_t(value.size()));
+      for (const char c : value) bytes_->push_back(std::byte(c));
+    }
+  }
 
  private:
   std::vector<std::byte>* bytes_;
@@ -62,6 +69,17 @@ class Reader {
     if (!(ok_ = ok_ && count <= bytes_.size() / 4)) return;  // before anything is allocated
     values.resize(count);
     for (uint32_t& value : values) number(value);
+  }
+  void texts(std::vector<std::string>& values) {
+    uint32_t count = 0, length = 0;
+    number(count);
+    if (!(ok_ = ok_ && count <= bytes_.size() / 4)) return;
+    for (; ok_ && count > 0; --count) {
+      number(length);
+      if (!(ok_ = ok_ && length <= bytes_.size())) return;
+      values.emplace_back(reinterpret_cast<const char*>(bytes_.data()), length);
+      bytes_ = bytes_.subspan(length);
+    }
   }
   [[nodiscard]] bool ok() const { return ok_; }
   [[nodiscard]] size_t left() const { return bytes_.size(); }
@@ -96,6 +114,7 @@ void fields(Stream& stream, State& state, Coded& coded) {
   stream.number(coded.logprobs);
   stream.list(state.stop_ids);
   stream.list(state.drafts);
+  stream.texts(state.stop);
 }
 
 struct Header {

@@ -55,8 +55,9 @@ TEST(ChatTemplate, ConversationsInTheFormsOfV3R1AndV31) {
   ASSERT_EQ(golden()["chats"].size(), 100u);
   for (const Json& c : golden()["chats"]) {
     const std::string file = c["template"];
-    const auto chat = ChatTemplate::parse(read_file(test::golden_dir() / "chat_templates" / file),
-                                          file, "<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>");
+    const auto chat = ChatTemplate::parse(
+        read_file(std::filesystem::path(HADAL_SOURCE_DIR) / "tests/chat_templates" / file), file,
+        "<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>");
     ASSERT_TRUE(chat.ok()) << chat.status().message();
     ChatInput input;
     input.messages = c["messages"].dump(), input.variables = c["variables"].dump();
@@ -70,7 +71,8 @@ TEST(ChatTemplate, ConversationsInTheFormsOfV3R1AndV31) {
 // wrong template.
 TEST(ChatTemplate, TheThinkingSwitchOfV31) {
   const auto chat = ChatTemplate::parse(
-      read_file(test::golden_dir() / "chat_templates" / "v31.jinja"), "v31", "<B>", "<E>");
+      read_file(std::filesystem::path(HADAL_SOURCE_DIR) / "tests/chat_templates" / "v31.jinja"),
+      "v31", "<B>", "<E>");
   ASSERT_TRUE(chat.ok());
   ChatInput input;
   input.messages = R"([{"role":"system","content":"S"},{"role":"user","content":"Q"},

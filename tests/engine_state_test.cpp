@@ -234,6 +234,10 @@ TEST_F(EngineStateGpu, RefusesStatesByName) {
   EXPECT_EQ(changed([](State& s) { s.drafts = {5000}; }),
             "engine: the state's token ids must be below 2048, got 5000");
   EXPECT_NE(changed([](State& s) { s.sampling.top_p = 2.0f; }).find("top_p"), std::string::npos);
+  EXPECT_EQ(changed([](State& s) { s.stop = {"end"}; }),
+            "engine: the state's stop strings need EngineOptions::tokenizer, got none");
+  EXPECT_EQ(changed([](State& s) { s.stop_ids = {s.ids.back()}; }),
+            "engine: the state's request has ended already");
   EXPECT_TRUE(to.idle());
   // Rows that are not numbers: tokens nobody can use, but tokens, and nobody else's rows.
   EXPECT_EQ(changed([](State&) {}), "");

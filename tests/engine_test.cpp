@@ -48,7 +48,7 @@ TEST_F(EngineGpu, DraftsAreOftenRight) {
 TEST_F(EngineGpu, SpeculationNeedsTheMtpLayer) {
   TestModelOptions o = Served::options(4, 2, 128);
   o.load.load_mtp = false;
-  TestModel model(kModel, o);
+  TestModel model(kFables, o);
   ASSERT_TRUE(model.ok());
   runtime::EngineOptions options;
   options.max_rows = 2, options.max_chunk = 64, options.speculate = true;
@@ -109,11 +109,14 @@ TEST_F(EngineGpu, PenaltiesBiasesAndMasksReachTheTokens) {
   for (const auto& request : {plain, biased, masked, penalised})
     ids.push_back(*engine.add(request));
   const runtime::RequestId failed = *engine.add(failing);
+  runtime::EngineToken failure;  // the last of its entries
   while (!engine.idle()) {
     const auto tokens = engine.step();
     ASSERT_TRUE(tokens.ok()) << tokens.status().message();
     for (const runtime::EngineToken& token : *tokens) {
-      got[token.request].ids.push_back(token.id);
+      if (token.has_token) got[token.request].ids.push_back(token.id);
+      if (token.request == failed) failure = token;
+      EXPECT_TRUE(token.status.ok() || token.request == failed);
       if (token.logprobs) got[token.request].logprobs.push_back(*token.logprobs);
     }
   }
@@ -136,6 +139,9 @@ TEST_F(EngineGpu, PenaltiesBiasesAndMasksReachTheTokens) {
   EXPECT_NE(got[ids[3]].ids, got[ids[0]].ids);
   const std::vector<uint32_t> before(got[ids[0]].ids.begin(), got[ids[0]].ids.begin() + 5);
   EXPECT_EQ(got[failed].ids, before);
+  EXPECT_EQ(failure.finish, runtime::FinishReason::kFailed);
+  EXPECT_FALSE(failure.has_token);
+  EXPECT_EQ(failure.status.message(), "sampling: the mask must not throw, got \"no rule\"");
   EXPECT_EQ(engine.stats().pages.used, 0u);
 }
 

@@ -68,6 +68,79 @@ TEST(ProgramsGpu, ManyPromptsPrintWhatEachPrintsAlone) {
   }
 }
 
+// The text alone, cut in front of the first of the strings that appears in it; the prompt counts
+// for nothing.
+TEST(ProgramsGpu, StopStringsEndTheText) {
+  const std::vector<std::string> arguments = {"Once upon a time", "-n", "30", "--quiet"};
+  const ChildResult whole = generate(arguments);
+  ASSERT_EQ(whole.code, 0) << whole.errors;
+  const std::string text = whole.output.substr(0, whole.output.size() - 1);
+  const std::string stop = text.substr(text.size() / 2, 3);
+  const std::string cut = text.substr(0, text.find(stop));
+  std::vector<std::string> stopping = arguments;
+  stopping.insert(stopping.end(), {"--stop", "never there", "--stop", stop});
+  const ChildResult r = generate(stopping);
+  EXPECT_EQ(r.code, 0) << r.errors;
+  EXPECT_EQ(r.output, cut + "\n");
+  TempDir dir;
+  write_file(dir / "prompts", arguments[0]);
+  stopping[0] = (dir / "prompts").string();
+  stopping.insert(stopping.begin(), "--prompts");
+  const ChildResult batch = generate(stopping);
+  ASSERT_EQ(batch.code, 0) << batch.errors;
+  const json object = json::parse(batch.output);
+  EXPECT_EQ(object["text"], cut);
+  EXPECT_EQ(object["finish"], "stop");
+  EXPECT_LT(object["generated_tokens"], 30);
+  for (const std::string& none : {std::string(), std::string("--prompts")}) {
+    std::vector<std::string> refused = {"--stop", ""};
+    if (!none.empty()) refused.insert(refused.begin(), {none, (dir / "prompts").string()});
+    const ChildResult e = generate(refused);
+    EXPECT_EQ(e.code, 2);
+    EXPECT_EQ(e.errors,
+              "hadal-generate: stop: strings must have at least one character, got none at index "
+              "0\n");
+  }
+}
+
+TEST(ProgramsGpu, PenaltiesBiasesAndLogprobsReachTheOutput) {
+  TempDir dir;
+  write_file(dir / "prompts", "Once upon a time\nThe king said");
+  const auto lines = [&](std::vector<std::string> more) {
+    more.insert(more.begin(),
+                {"--prompts", (dir / "prompts").string(), "-n", "24", "--quiet", "--ignore-eos"});
+    const ChildResult r = generate(more);
+    EXPECT_EQ(r.code, 0) << r.errors;
+    std::istringstream text(r.output);
+    std::vector<json> objects;
+    for (std::string line; std::getline(text, line);) objects.push_back(json::parse(line));
+    EXPECT_EQ(objects.size(), 2u);
+    objects.resize(2);
+    return objects;
+  };
+  const std::vector<json> plain = lines({"--logprobs", "2"});
+  for (const json& object : plain) {
+    ASSERT_EQ(object["logprobs"].size(), 24u);
+    for (const json& token : object["logprobs"]) {  // greedy: the most probable one
+      ASSERT_EQ(token["top"].size(), 2u);
+      EXPECT_EQ(token["top"][0]["id"], token["id"]);
+      EXPECT_EQ(token["top"][0]["logprob"], token["logprob"]);
+      EXPECT_LE(token["top"][1]["logprob"], token["logprob"]);
+      EXPECT_LE(token["logprob"], 0.0);
+    }
+  }
+  const std::vector<json> forced =
+      lines({"--logprobs", "0", "--logit-bias", "77=100,78=-3", "--frequency-penalty", "0"});
+  for (const json& token : forced[1]["logprobs"]) {
+    EXPECT_EQ(token["id"], 77);
+    EXPECT_TRUE(token["top"].empty());
+  }
+  const std::vector<json> penalised =
+      lines({"--frequency-penalty", "2", "--presence-penalty", "2", "--repetition-penalty", "1.5"});
+  EXPECT_FALSE(penalised[0].contains("logprobs"));
+  EXPECT_NE(penalised[0]["text"], plain[0]["text"]);
+}
+
 TEST(ProgramsGpu, PromptFilesAreRefusedByName) {
   TempDir dir;
   const std::string file = (dir / "prompts").string();

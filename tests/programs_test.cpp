@@ -406,6 +406,17 @@ TEST(ProgramsHost, OptionValues) {
   generate({"--top-k", "-1"}, "--top-k");
   generate({"--seed", "18446744073709551616"}, "--seed");
   generate({"--seed", "x"}, "--seed");
+  generate({"--repetition-penalty", "0"}, "repetition_penalty must be above 0");
+  generate({"--presence-penalty", "2.5"}, "presence_penalty must be -2 to 2, got 2.5");
+  generate({"--frequency-penalty", "-3"}, "frequency_penalty must be -2 to 2, got -3");
+  for (const char* bias : {"5", "5=", "=1", "x=1", "5=1x", "-5=1", "5:1"}) {
+    generate({"--logit-bias", bias}, std::string("must be ID=VALUE, got '") + bias + "'");
+  }
+  generate({"--logit-bias", "5=101"}, "logit_bias must be -100 to 100, got 101");
+  generate({"--logit-bias", "5=1,6=2", "--logit-bias", "5=3"}, "must be different, got 5 twice");
+  generate({"--logit-bias", "4294967295=1"}, "ids of logit_bias must be below");
+  generate({"--logprobs", "3"}, "--prompts");
+  generate({"--prompts", "x", "--logprobs", "21"}, "--logprobs");
   generate({"-n", "-3"}, "--max-new-tokens");
   generate({"--chunk", "0"}, "--chunk");
   generate({"--chunk", "65537"}, "--chunk");

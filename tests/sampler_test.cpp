@@ -226,12 +226,12 @@ TEST_F(SamplerGpu, DraftsAndReplaysSeeTheirOwnPast) {
   set(0, ids, {6, 6, 9}, 3);
   set(1, ids, {6, 6, 9}, 4);
   set(2, ids, {6, 6, 9}, 5);
-  set(3, ids, {6, 6, 9}, 6);  // the mask forbids 9: never asked
-  set(0, {1, 2, 4, 5, 6}, none, 4);
-  set(0, ids, none, 1);  // replayed
+  set(3, ids, {6, 6, 9}, 6);         // the mask forbids 9: never asked
+  set(0, {1, 2, 4, 5, 7}, none, 4);  // the first draft was wrong
+  set(0, ids, none, 1);              // replayed
   set(1, ids, none, 2);
   const std::vector<std::vector<uint32_t>> expected = {{4, 5},    {4, 5, 6}, {4, 5, 6, 6},
-                                                       {4, 5, 6}, {},        {4}};
+                                                       {4, 5, 7}, {},        {4}};
   EXPECT_EQ(asked, expected);
 }
 

@@ -18,11 +18,15 @@
 namespace hadal::runtime {
 namespace {
 
+// A hash of tokens, one more at a time.
+constexpr uint32_t kNoTokens = 2166136261u;
+uint32_t hash_of(uint32_t before, uint32_t id) {
+  return (before ^ id) * 16777619u;
+}
+
 // What a request's next token is: a function of everything before it.
 uint32_t next_token(std::span<const uint32_t> ids) {
-  uint32_t hash = 2166136261u;
-  for (uint32_t id : ids) hash = (hash ^ id) * 16777619u;
-  return hash % 1000;
+  return std::accumulate(ids.begin(), ids.end(), kNoTokens, hash_of) % 1000;
 }
 
 // A cache row: the hash of the tokens up to its position, and who wrote it.
@@ -106,6 +110,19 @@ class StubEngine {
     scheduler.measured(rows, rows * 1e-3, tokens, tokens * 1e-4);
     return !plan.empty();
   }
+  // Every reference to a page is some running request's.
+  void expect_balance() {
+    std::vector<uint32_t> references(pool.total_pages());
+    for (const auto& [id, limits] : running_) {
+      for (const uint32_t page : scheduler.pages(id).block_table()) ++references[page];
+    }
+    for (uint32_t page = 0; page < references.size(); ++page) {
+      ASSERT_EQ(pool.references(page), references[page]) << "page " << page;
+    }
+    const PagePoolStats stats = pool.stats();
+    ASSERT_EQ(stats.used + stats.cached + stats.free, stats.total);
+    ASSERT_EQ(scheduler.stats().admitted + scheduler.stats().waiting, running_.size());
+  }
   [[nodiscard]] uint64_t steps() const { return step_; }
   [[nodiscard]] size_t unfinished() const { return running_.size(); }
   [[nodiscard]] RequestId running(uint32_t index) const {
@@ -161,17 +178,19 @@ class StubEngine {
     ASSERT_LE(work.begin + work.tokens, ids.size());
     ASSERT_EQ(work.last, work.begin + work.tokens == ids.size());
     ASSERT_GE(pages.capacity(), work.begin + work.tokens);
-    for (uint32_t p = work.begin; p < work.begin + work.tokens; ++p) {
-      ASSERT_EQ(decode, p >= limits.prompt) << "the wrong phase";
-      row(pages, p) = {next_token(ids.first(p + 1)), decode};
-    }
     // It attends over all rows up to its last: they are its own tokens' and of the right phase.
+    uint32_t hash = kNoTokens;
     for (uint32_t p = 0; p < work.begin + work.tokens; ++p) {
-      const StubRow& read = row(pages, p);
-      ASSERT_EQ(read.hash, next_token(ids.first(p + 1))) << "request " << work.request << ", " << p;
-      ASSERT_EQ(read.decoded, p >= limits.prompt);
+      hash = hash_of(hash, ids[p]);
+      StubRow& r = row(pages, p);
+      if (p >= work.begin) {
+        ASSERT_EQ(decode, p >= limits.prompt) << "the wrong phase";
+        r = {hash, decode};
+      }
+      ASSERT_EQ(r.hash, hash) << "request " << work.request << ", " << p;
+      ASSERT_EQ(r.decoded, p >= limits.prompt);
       // Rows from elsewhere are their request's alone.
-      ASSERT_TRUE(!read.imported || imported_ids_.count(work.request)) << work.request;
+      ASSERT_TRUE(!r.imported || imported_ids_.count(work.request)) << work.request;
     }
     scheduler.done(work);
     if (!work.last) return;
@@ -493,6 +512,67 @@ TEST(SchedulerHost, RefusesStatesThatCannotBe) {
   EXPECT_EQ(message({1, 2}, 12),
             "scheduler: computed rows must be fewer than the 12 tokens, got 12");
   EXPECT_EQ(message({1, 2}, 11), "");
+}
+
+// A day of serving in short: 200,000 steps with requests that come, are cancelled, run out of time,
+// are preempted and end; the pages balance after every step, and nobody waits for ever.
+TEST(SchedulerHost, SoakOfTwoHundredThousandSteps) {
+  struct Alive {
+    std::vector<uint32_t> expected;
+    uint64_t added = 0, deadline = 0;  // steps
+  };
+  test::Random random(21);
+  SchedulerOptions options;
+  options.max_rows = 8, options.max_chunk = 96, options.max_context = 400;
+  options.step_seconds = 0.02, options.aging_steps = 100;
+  StubEngine engine(9, options);
+  std::map<RequestId, Alive> alive;
+  uint64_t finished = 0, cancelled = 0, late = 0, longest = 0;
+  const auto cancel = [&](std::map<RequestId, Alive>::iterator it) {
+    engine.cancel(it->first);
+    engine.outcomes.erase(it->first);
+    return alive.erase(it);
+  };
+  while (engine.steps() < 200'000) {
+    while (alive.size() < 20 && random.below(3)) {
+      RequestSpec spec;
+      spec.prompt = prompt(1 + random.below(random.below(4) ? 40 : 300), random.below(3) * 1000);
+      spec.max_new_tokens = 1 + random.below(random.below(4) ? 12 : 90);
+      spec.priority = int32_t(random.below(3));
+      Alive request{continued(spec.prompt, spec.max_new_tokens), engine.steps(), UINT64_MAX};
+      if (random.below(5) == 0) request.deadline = engine.steps() + random.below(400);
+      alive.emplace(engine.add(std::move(spec)), std::move(request));
+    }
+    if (random.below(30) == 0 && !alive.empty()) {
+      (void)cancel(std::next(alive.begin(), random.below(uint32_t(alive.size()))));
+      ++cancelled;
+    }
+    const bool worked = engine.step();
+    ASSERT_TRUE(worked || engine.unfinished() == 0) << "stuck with " << engine.unfinished();
+    ASSERT_NO_FATAL_FAILURE(engine.expect_balance());
+    for (auto it = alive.begin(); it != alive.end();) {
+      const auto outcome = engine.outcomes.find(it->first);
+      if (outcome == engine.outcomes.end()) {
+        longest = std::max(longest, engine.steps() - it->second.added);
+      } else if (outcome->second.last_step) {
+        ASSERT_EQ(outcome->second.ids, it->second.expected);
+        engine.outcomes.erase(outcome);
+        it = alive.erase(it), ++finished;
+        continue;
+      }
+      const bool is_late = engine.steps() >= it->second.deadline;
+      late += is_late;
+      it = is_late ? cancel(it) : std::next(it);
+    }
+  }
+  EXPECT_GT(finished, 20'000u);
+  EXPECT_GT(cancelled, 2'000u);
+  EXPECT_GT(late, 500u);
+  EXPECT_GT(engine.scheduler.stats().preemptions, 5'000u);
+  EXPECT_LT(longest, 3000u) << "steps to a first token";
+  while (!alive.empty()) (void)cancel(alive.begin());
+  engine.expect_balance();
+  EXPECT_EQ(engine.pool.free_pages(), 9u);
 }
 
 }  // namespace

@@ -24,7 +24,7 @@ SequenceState some_state() {
   state.sampling = {
       0.75f, 40, 0.9f, 0.05f, 0xfedcba9876543210u, 1.5f, -0.25f, 2.0f, {{9, 3.5f}, {11, -100.0f}}};
   state.logprobs = 5, state.masked = true;
-  state.stop_ids = {1, 2}, state.drafts = {7};
+  state.stop_ids = {1, 2}, state.drafts = {7}, state.stop = {"end", "\n\n"};
   return state;
 }
 
@@ -93,6 +93,7 @@ TEST(SequenceStateHost, ComesBackAsItWas) {
   EXPECT_TRUE(parsed->masked);
   EXPECT_EQ(parsed->stop_ids, state.stop_ids);
   EXPECT_EQ(parsed->drafts, state.drafts);
+  EXPECT_EQ(parsed->stop, state.stop);
   ASSERT_EQ(parsed->rows.size(), 74u * 4 * 48);
   for (size_t i = 0; i < parsed->rows.size(); ++i) ASSERT_EQ(parsed->rows[i], std::byte(i * 7));
 }

@@ -16,9 +16,11 @@ using Json = nlohmann::ordered_json;
 
 // A line of the file, and what became of it.
 struct Prompt {
-  std::string text;
+  std::string text, generated_text;
   std::vector<uint32_t> ids, generated;
+  std::vector<runtime::TokenLogprobs> logprobs;  // of generated, with --logprobs
   runtime::FinishReason finish = runtime::FinishReason::kNone;
+  Status status;  // not ok when it failed
 };
 
 Result<std::vector<Prompt>> read_prompts(const BatchRequest& request,
@@ -61,15 +63,38 @@ uint32_t pages_for(const std::vector<Prompt>& prompts, const BatchRequest& reque
   return uint32_t(std::min<uint64_t>(sum, 1u << 24));
 }
 
-Status print_result(size_t index, const Prompt& prompt, const model::Tokenizer& tokenizer) {
-  HADAL_ASSIGN(const std::string text, tokenizer.decode(prompt.generated));
+const char* finish_name(runtime::FinishReason finish) {
+  switch (finish) {
+    case runtime::FinishReason::kStop: return "stop";
+    case runtime::FinishReason::kDeadline: return "deadline";
+    case runtime::FinishReason::kFailed: return "failed";
+    default: return "length";
+  }
+}
+
+// Of each token: id, logprob and the most probable ones. null stands for -infinity.
+Json logprobs_json(const Prompt& prompt) {
+  Json tokens = Json::array();
+  for (size_t i = 0; i < prompt.logprobs.size(); ++i) {
+    Json token{{"id", prompt.generated[i]}, {"logprob", prompt.logprobs[i].chosen}};
+    token["top"] = Json::array();
+    for (const runtime::TokenLogprob& t : prompt.logprobs[i].top) {
+      token["top"].push_back({{"id", t.id}, {"logprob", t.logprob}});
+    }
+    tokens.push_back(std::move(token));
+  }
+  return tokens;
+}
+
+void print_result(size_t index, const Prompt& prompt) {
   Json line;
-  line["index"] = index, line["prompt"] = prompt.text, line["text"] = text;
+  line["index"] = index, line["prompt"] = prompt.text, line["text"] = prompt.generated_text;
   line["prompt_tokens"] = prompt.ids.size(), line["generated_tokens"] = prompt.generated.size();
-  line["finish"] = prompt.finish == runtime::FinishReason::kStop ? "stop" : "length";
+  line["finish"] = finish_name(prompt.finish);
+  if (!prompt.status.ok()) line["error"] = prompt.status.message();
+  if (!prompt.logprobs.empty()) line["logprobs"] = logprobs_json(prompt);
   fmt::print("{}\n", line.dump(-1, ' ', false, Json::error_handler_t::replace));
   std::fflush(stdout);
-  return {};
 }
 
 void print_statistics(const LoadedModel& loaded, const runtime::EngineStats& s, double seconds) {
@@ -100,13 +125,15 @@ Status generate_batch(const BatchRequest& request) {
     return {Errc::kInvalidArgument, "--max-new-tokens: must be at least 1 with --prompts, got 0"};
   }
   HADAL_ASSIGN(const model::ModelConfig config, load_config(request.model.directory));
+  HADAL_TRY(runtime::check_sampling(request.sampling, config.vocab_size));
   HADAL_ASSIGN(const model::Tokenizer tokenizer, model::Tokenizer::load(request.model.directory));
   HADAL_TRY(check_tokenizer(request.model.directory, tokenizer, config));
+  HADAL_TRY(runtime::check_stop_strings(tokenizer, request.stop));
   HADAL_ASSIGN(const uint32_t context, choose_context(request.model.context, config));
   HADAL_ASSIGN(std::vector<Prompt> prompts, read_prompts(request, tokenizer, context));
 
   runtime::EngineOptions options;
-  options.speculate = request.speculate;
+  options.speculate = request.speculate, options.tokenizer = &tokenizer;
   options.max_rows = uint32_t(std::min<size_t>(prompts.size(), request.rows));
   if (request.speculate) options.max_rows *= 2;  // a guess beside each token
   ModelRequest model = request.model;
@@ -125,7 +152,7 @@ Status generate_batch(const BatchRequest& request) {
   for (size_t i = 0; i < prompts.size(); ++i) {
     runtime::EngineRequest r;
     r.prompt = prompts[i].ids, r.max_new_tokens = request.max_new_tokens;
-    r.sampling = request.sampling;
+    r.sampling = request.sampling, r.stop = request.stop, r.logprobs = request.logprobs;
     if (!request.ignore_eos) r.stop_ids = config.eos_token_ids;
     HADAL_ASSIGN(const runtime::RequestId id, engine.add(r));
     index[id] = i;
@@ -136,17 +163,20 @@ Status generate_batch(const BatchRequest& request) {
     HADAL_ASSIGN(const std::vector<runtime::EngineToken> tokens, engine.step());
     for (const runtime::EngineToken& token : tokens) {
       Prompt& prompt = prompts[index.at(token.request)];
-      prompt.generated.push_back(token.id);
-      prompt.finish = token.finish;
+      if (token.has_token) prompt.generated.push_back(token.id);
+      if (token.logprobs) prompt.logprobs.push_back(*token.logprobs);
+      prompt.generated_text += token.text;
+      prompt.finish = token.finish, prompt.status = token.status;
     }
     for (; printed < prompts.size() && prompts[printed].finish != runtime::FinishReason::kNone;
          ++printed) {
-      HADAL_TRY(print_result(printed, prompts[printed], tokenizer));
+      print_result(printed, prompts[printed]);
     }
   }
   const double seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   if (!request.quiet) print_statistics(loaded, engine.stats(), seconds);
+  for (const Prompt& prompt : prompts) HADAL_TRY(prompt.status);
   return {};
 }
 

@@ -1,10 +1,12 @@
 // hadal-generate --prompts: many prompts through the engine at once.
 #pragma once
 
+#include <optional>
 #include <string>
+#include <vector>
 
 #include "common/program.h"
-#include "hadal/runtime/sampler.h"
+#include "hadal/runtime/sampling_options.h"
 
 namespace hadal::examples {
 
@@ -14,6 +16,8 @@ struct BatchRequest {
   uint32_t rows = 32;        // prompts that generate together
   uint32_t max_new_tokens = 200;
   runtime::SamplingOptions sampling;
+  std::vector<std::string> stop;     // strings that end a text, in front of them
+  std::optional<uint32_t> logprobs;  // EngineRequest's
   bool ignore_eos = false, speculate = false, quiet = false;
 };
 

@@ -8,8 +8,10 @@
 #include <optional>
 
 #include "common/program.h"
+#include "common/sampling.h"
 #include "generate/batch.h"
 #include "hadal/runtime/generator.h"
+#include "hadal/runtime/text_stream.h"
 
 namespace {
 
@@ -21,8 +23,10 @@ struct Arguments {
   std::string prompt = "Once upon a time";
   std::optional<std::string> prompt_file, ids, prompts;
   uint32_t rows = 32;
+  std::optional<uint32_t> logprobs;
   bool speculate = false;
   runtime::GenerateOptions generate;
+  std::vector<std::string> stop;
   bool ignore_eos = false, print_ids = false, quiet = false, profile = false;
 };
 
@@ -98,11 +102,13 @@ void print_summary(const examples::LoadedModel& loaded, double warm_up_seconds,
 Status run(Arguments& a) {
   HADAL_TRY(runtime::check_sampling(a.generate.sampling));
   HADAL_ASSIGN(const model::ModelConfig config, examples::load_config(a.model.directory));
+  HADAL_TRY(runtime::check_sampling(a.generate.sampling, config.vocab_size));
   std::optional<model::Tokenizer> tokenizer;  // not needed from ids to ids
   if (!a.ids || !a.print_ids) {
     HADAL_ASSIGN(tokenizer, model::Tokenizer::load(a.model.directory));
     HADAL_TRY(examples::check_tokenizer(a.model.directory, *tokenizer, config));
   }
+  if (tokenizer) HADAL_TRY(runtime::check_stop_strings(*tokenizer, a.stop));
   HADAL_ASSIGN(const std::vector<uint32_t> prompt, prompt_ids(a, tokenizer, config));
   HADAL_ASSIGN(examples::LoadedModel loaded, examples::load_model(a.model));
   if (!a.ignore_eos) a.generate.stop_ids = config.eos_token_ids;
@@ -120,8 +126,10 @@ Status run(Arguments& a) {
     generator.prefill().set_profile([&](const auto& t) { prefill.add(t); });
     generator.decode().set_profile([&](const auto& t) { decode.add(t); });
   }
-  std::optional<model::StreamDecoder> stream;
-  if (tokenizer) stream.emplace(*tokenizer);
+  std::optional<runtime::TextStream> stream;
+  if (!a.print_ids) {
+    HADAL_ASSIGN(stream, runtime::TextStream::create(*tokenizer, a.stop));
+  }
   Status stream_status;
   a.generate.on_token = [&](uint32_t id) {
     if (a.print_ids) {
@@ -134,7 +142,7 @@ Status run(Arguments& a) {
         fmt::print("{}", *text);
     }
     std::fflush(stdout);
-    return stream_status.ok();
+    return stream_status.ok() && !(stream && stream->stopped());
   };
   a.generate.cancelled = [] { return examples::interrupted(); };
   if (!a.print_ids && !a.quiet && !a.ids) fmt::print("{}", a.prompt);
@@ -154,6 +162,8 @@ Status run_batch(const Arguments& a) {
   examples::BatchRequest batch;
   batch.model = a.model, batch.prompts_file = *a.prompts, batch.rows = a.rows;
   batch.max_new_tokens = a.generate.max_new_tokens, batch.sampling = a.generate.sampling;
+  batch.stop = a.stop;
+  batch.logprobs = a.logprobs;
   batch.ignore_eos = a.ignore_eos, batch.speculate = a.speculate, batch.quiet = a.quiet;
   return examples::generate_batch(batch);
 }
@@ -162,7 +172,6 @@ Status run_batch(const Arguments& a) {
 
 int main(int argc, char** argv) {
   Arguments a;
-  auto& sampling = a.generate.sampling;
   CLI::App app("Streams text from a checkpoint of the DeepSeek-V3 family.", kProgram);
   app.add_option("MODEL_DIR", a.model.directory, "config.json, *.safetensors, tokenizer.json")
       ->required();
@@ -186,14 +195,13 @@ int main(int argc, char** argv) {
       ->capture_default_str();
   app.add_flag("--speculate", a.speculate, "draft with the checkpoint's MTP layer where it pays")
       ->needs(prompts);
+  app.add_option("--logprobs", a.logprobs,
+                 "print log-probabilities: of each token, and of that many of the most probable "
+                 "ones")
+      ->check(CLI::Range(0u, kMaxTopLogprobs))
+      ->needs(prompts);
   app.add_option("-n,--max-new-tokens", a.generate.max_new_tokens)->capture_default_str();
-  app.add_option("--temperature", sampling.temperature, "0 is greedy")->capture_default_str();
-  app.add_option("--top-k", sampling.top_k, "0 is off")->capture_default_str();
-  app.add_option("--top-p", sampling.top_p, "1 is off")->capture_default_str();
-  app.add_option("--min-p", sampling.min_p, "0 is off")->capture_default_str();
-  app.add_option("--seed", sampling.seed)
-      ->check(examples::refuse_inexact_integer)
-      ->capture_default_str();
+  examples::add_sampling_options(app, a.generate.sampling);
   app.add_option("--context", a.model.context, "positions to plan for; 0 is the model's own");
   app.add_option("--chunk", a.model.max_tokens, "prompt tokens per prefill step")
       ->check(CLI::Range(1u, 65536u))
@@ -201,8 +209,13 @@ int main(int argc, char** argv) {
   app.add_option("--device", a.model.device, "index or part of the name (hadal-info lists them)");
   examples::add_cache_option(app, a.model.cache_format);
   app.add_flag("--absorb-bf16", a.model.absorb_bf16, "bfloat16 copy of kv_b_proj for decode");
+  auto* stop = app.add_option("--stop", a.stop, "end the text in front of this string; repeatable")
+                   ->type_name("STRING")
+                   ->allow_extra_args(false);
   app.add_flag("--ignore-eos", a.ignore_eos, "go on behind the end-of-text token");
-  app.add_flag("--print-ids", a.print_ids, "print token ids instead of text")->excludes(prompts);
+  app.add_flag("--print-ids", a.print_ids, "print token ids instead of text")
+      ->excludes(prompts)
+      ->excludes(stop);
   app.add_flag("--quiet", a.quiet, "print the generated text only");
   app.add_flag("--profile", a.profile, "device time by kernel, on standard error")
       ->excludes(prompts);

@@ -196,7 +196,14 @@ Status DeviceImpl::submit_and_wait(VkCommandBuffer command_buffer) {
   wait.semaphoreCount = 1;
   wait.pSemaphores = &timeline;
   wait.pValues = &value;
-  return to_status(table.WaitSemaphores(device, &wait, UINT64_MAX), "run: vkWaitSemaphores");
+  const Status waited =
+      to_status(table.WaitSemaphores(device, &wait, UINT64_MAX), "run: vkWaitSemaphores");
+  if (waited.ok() || waited.code() == Errc::kDeviceLost) return waited;
+  // The work is still under way: nobody may touch its memory or its command buffer before its end.
+  const VkResult idle = table.DeviceWaitIdle(device);
+  if (idle == VK_SUCCESS) return waited;
+  return {Errc::kDeviceLost, fmt::format("{}, then vkDeviceWaitIdle: VkResult {}", waited.message(),
+                                         static_cast<int>(idle))};
 }
 
 DeviceImpl::~DeviceImpl() {

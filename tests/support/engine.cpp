@@ -95,6 +95,8 @@ runtime::EngineStats expect_tokens_as_alone(runtime::EngineOptions options, uint
     if (!tokens.ok()) return {};
     for (const runtime::EngineToken& token : *tokens) {
       EXPECT_FALSE(finished.count(token.request));
+      EXPECT_TRUE(token.status.ok()) << token.status.message();
+      if (!token.has_token) return {};
       got[token.request].ids.push_back(token.id);
       if (token.logprobs) got[token.request].logprobs.push_back(*token.logprobs);
       if (token.finish != runtime::FinishReason::kNone) finished[token.request] = token.finish;

@@ -1,4 +1,4 @@
-// An engine on the small checkpoint, random requests for it, and what each gives alone.
+// Random requests for an engine on the small checkpoint, and what each gives alone.
 #pragma once
 
 #include "hadal/runtime/engine.h"
@@ -11,34 +11,9 @@
 #include "support/golden.h"
 #include "support/gpu.h"
 #include "support/random.h"
-#include "support/test_model.h"
+#include "support/served_model.h"
 
 namespace hadal::test {
-
-inline constexpr const char* kModel = HADAL_SOURCE_DIR "/examples/models/fables";
-
-// A model whose cache has `pages` pages.
-struct Served {
-  TestModel model;
-  runtime::PagePool pool;
-  Served(uint32_t pages, uint32_t rows, uint32_t context, CacheFormat format = CacheFormat::kF32)
-      : model(kModel, options(pages, rows, context, format)), pool(pages) {}
-  static TestModelOptions options(uint32_t pages, uint32_t rows, uint32_t context,
-                                  CacheFormat format = CacheFormat::kF32) {
-    TestModelOptions o = for_context(context, 64);
-    o.cache_format = format;
-    o.model.max_decode_rows = rows;
-    o.pages = pages;
-    return o;
-  }
-  [[nodiscard]] runtime::Engine engine(runtime::EngineOptions options) {
-    options.max_rows = model.model().options().max_decode_rows;
-    options.max_chunk = 64;
-    auto engine = runtime::Engine::create(*device(), model.model(), model.cache(), pool, options);
-    EXPECT_TRUE(engine.ok()) << engine.status().message();
-    return std::move(engine).value();
-  }
-};
 
 // With common beginnings; sampled, penalised, masked and with log-probabilities or not; prompt and
 // new tokens fit.

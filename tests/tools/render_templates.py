@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Writes tests/golden/chat_templates.json: what jinja2, set up as transformers does, makes of
 
- - the templates in tests/golden/chat_templates/, which have the forms of DeepSeek-V3's, R1's and V3.1's
+ - the templates in tests/chat_templates/, which have the forms of DeepSeek-V3's, R1's and V3.1's
    (and one with macros, as other checkpoints of the architecture have), over conversations;
  - one-line templates that use the language's parts, and random mixtures of tags and white space.
 
@@ -193,7 +193,7 @@ def main():
     parser.add_argument('--count', type=int, default=300)
     options = parser.parse_args()
     chats = []
-    for path in sorted((GOLDEN / 'chat_templates').glob('*.jinja')):
+    for path in sorted((GOLDEN.parent / 'chat_templates').glob('*.jinja')):
         source = path.read_text(encoding='utf-8')
         for messages in CONVERSATIONS:
             for prompt in (True, False):

@@ -9,17 +9,23 @@
 // tokens before it. The same holds for log-probabilities, to the bit.
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <set>
 #include <span>
+#include <string>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "hadal/runtime/decode_pipeline.h"
 #include "hadal/runtime/draft_policy.h"
+#include "hadal/runtime/engine_token.h"
 #include "hadal/runtime/page_transfer.h"
 #include "hadal/runtime/prefill_pipeline.h"
+#include "hadal/runtime/request_output.h"
 #include "hadal/runtime/request_sampling.h"
 #include "hadal/runtime/sampler.h"
 #include "hadal/runtime/scheduler.h"
@@ -39,7 +45,8 @@ struct EngineOptions {
   // and computed again. Kept are those that measured times say are dearer to compute
   // (hadal/runtime/swap.h).
   uint64_t swap_bytes = 0;
-  bool always_swap = false;  // also where computing again is quicker
+  bool always_swap = false;                     // also where computing again is quicker
+  const model::Tokenizer* tokenizer = nullptr;  // for EngineToken::text and EngineRequest::stop
 };
 
 struct EngineRequest {
@@ -48,28 +55,18 @@ struct EngineRequest {
   SamplingOptions sampling;
   std::optional<uint32_t> logprobs;  // report log-probabilities: of the token, and of that many of
                                      // the most probable ones, at most kMaxTopLogprobs
-  TokenMask mask;  // which tokens may follow; one that throws or allows none ends the request as
-                   // if it was cancelled
+  TokenMask mask;  // which tokens may follow; one that throws or allows none ends the request
+                   // with kFailed
   std::vector<uint32_t> stop_ids;  // generation ends behind one of these (it is reported too)
-  int32_t priority = 0;            // higher goes first
+  // Or behind the token that completes one of these; the text ends in front of it. Needs a
+  // tokenizer. Of several the one that is complete first counts, then the longest (text_stream.h).
+  std::vector<std::string> stop;
+  // Past it the request ends between steps with kDeadline, whether it has begun or not.
+  std::optional<std::chrono::steady_clock::time_point> deadline;
+  int32_t priority = 0;  // higher goes first
   // Prefill and the first token only: unless that one ends it, the request ends with kExported and
   // export_request gives its state, once.
   bool prefill_only = false;
-};
-
-enum class FinishReason {
-  kNone,      // goes on
-  kLength,    // max_new_tokens, or the context's end
-  kStop,      // a stop id
-  kExported,  // goes on in another engine (EngineRequest::prefill_only)
-};
-
-// A token of a request.
-struct EngineToken {
-  RequestId request = 0;
-  uint32_t id = 0;
-  FinishReason finish = FinishReason::kNone;
-  std::optional<TokenLogprobs> logprobs;  // where the request asked
 };
 
 struct EngineStats {
@@ -78,6 +75,7 @@ struct EngineStats {
   uint64_t steps = 0, prefilled_tokens = 0, decoded_rows = 0;
   uint64_t decoded_tokens = 0;  // given by decode steps
   uint64_t verified_drafts = 0, accepted_drafts = 0;
+  uint64_t failed_requests = 0;
   double prefill_seconds = 0.0, decode_seconds = 0.0;  // host time around the pipelines
 };
 
@@ -91,14 +89,17 @@ class Engine {
                                              const EngineOptions& options);
 
   // Errors: kInvalidArgument naming what is out of range (empty prompt, an id outside the
-  // vocabulary, a prompt as long as the context, sampling, logprobs); kOutOfDeviceMemory when the
-  // cache could never hold the request.
+  // vocabulary, a prompt as long as the context, sampling, logprobs, stop strings);
+  // kOutOfDeviceMemory when the cache could never hold the request; kDeviceLost as for step().
   [[nodiscard]] Result<RequestId> add(const EngineRequest& request);
+  // What add() would say, but kDeviceLost. Thread-safe, also beside a step.
+  [[nodiscard]] Status check(const EngineRequest& request) const;
   // Between steps, in whatever state the request is; unknown and ended ones are ignored.
   void cancel(RequestId request);
 
   // The request as bytes (hadal/runtime/sequence_state.h), between steps, in whatever state it is:
-  // the rows that it has by now go along. It goes on here until it is cancelled. One that ended
+  // the rows that it has by now go along, its deadline and mask do not. It goes on here until it is
+  // cancelled. One that ended
   // with kExported is forgotten by this call. Errors: kInvalidArgument for an unknown or ended
   // request; those of the device.
   [[nodiscard]] Result<std::vector<std::byte>> export_request(RequestId request);
@@ -113,8 +114,10 @@ class Engine {
   [[nodiscard]] CacheIdentity cache_identity() const;
 
   // Runs one step and waits for it: the tokens that it gave, in the order of its rows. Nothing left
-  // to do gives none. Errors: those of the device, after which every request has ended, the cache's
-  // pages are free and the engine goes on if the device does.
+  // to do gives none. A failure (out of device memory, say) ends the requests of the submission
+  // that failed, each with an entry of kFailed; everybody else's go on, and so does the engine.
+  // Errors: kDeviceLost from the step after the one in which the device was lost, which ended every
+  // request with kFailed: the device and all that was created on it must be created again.
   [[nodiscard]] Result<std::vector<EngineToken>> step();
   [[nodiscard]] bool idle() const { return requests_.empty(); }
   [[nodiscard]] EngineStats stats() const;
@@ -122,12 +125,15 @@ class Engine {
  private:
   struct Request {
     RequestSampling sampling;
-    std::vector<uint32_t> stop_ids;
-    uint32_t length = 0;            // prompt and new tokens
+    RequestOutput output;
+    std::optional<std::chrono::steady_clock::time_point> deadline;
     std::optional<uint32_t> draft;  // of the token after the next
+    HostPages imported;             // its rows, until they are in the cache
+    // For its state, as it was asked for:
+    std::vector<uint32_t> stop_ids;
+    std::vector<std::string> stop;
     int32_t priority = 0;
     bool prefill_only = false;
-    HostPages imported;  // its rows, until they are in the cache
   };
   Engine(Device& device, model::Model& model, const KvCache& cache, PagePool& pages,
          EngineOptions options, PrefillPipeline prefill, DecodePipeline decode, Sampler sampler,
@@ -139,7 +145,20 @@ class Engine {
   [[nodiscard]] Status copy_rows(RequestId request, std::span<std::byte> rows);
   // A prefill-only request has its first token: its state waits for export_request.
   [[nodiscard]] Status hand_over(RequestId request, std::vector<EngineToken>& tokens);
-  [[nodiscard]] Result<std::vector<EngineToken>> run_plan(const StepPlan& plan);
+  // What import_request asks of a state beyond its form.
+  [[nodiscard]] Status check_state(const SequenceState& state, bool has_mask) const;
+  [[nodiscard]] Result<HostPages> imported_rows(const SequenceState& state);
+  void run_plan(const StepPlan& plan, std::vector<EngineToken>& tokens);
+  // Ends the requests of work that could not be done, and all of them if the device is lost.
+  void fail(std::span<const PlannedWork> work, const Status& status,
+            std::vector<EngineToken>& tokens);
+  void fail_swaps(const StepPlan& plan, const Status& status, std::vector<EngineToken>& tokens);
+  void end_all_if_lost(const Status& status, std::vector<EngineToken>& tokens);
+  [[nodiscard]] uint32_t new_tokens(const EngineRequest& request) const;
+  void end_late(std::vector<EngineToken>& tokens);
+  // Ends a request without a token.
+  void end(RequestId request, FinishReason reason, const Status& status,
+           std::vector<EngineToken>& tokens);
   [[nodiscard]] Status run_decode(const StepPlan& plan, std::vector<EngineToken>& tokens);
   [[nodiscard]] Status run_prefill(const PlannedWork& work, std::vector<EngineToken>& tokens);
   // Draws rows [0, rows) from the hidden rows from `first` on.
@@ -169,6 +188,8 @@ class Engine {
   HostPages swap_space_;
   std::unordered_map<RequestId, Request> requests_;
   std::unordered_map<RequestId, std::vector<std::byte>> exported_;
+  std::set<std::pair<std::chrono::steady_clock::time_point, RequestId>> deadlines_;
+  Status lost_;  // not ok: the device is lost
   EngineStats stats_;
 };
 

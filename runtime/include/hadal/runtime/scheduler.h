@@ -81,6 +81,7 @@ struct StepPlan {
 struct RowsKept {
   enum class Where { kCache, kSwapSpace, kImported } where = Where::kCache;
   uint32_t prompt_tokens = 0, computed = 0;
+  uint32_t length = 0;              // prompt with all that it may generate
   std::span<const uint32_t> pages;  // of the cache or the swap space; empty for kImported
 };
 
@@ -101,6 +102,8 @@ class Scheduler {
   // Errors: kInvalidArgument for an empty prompt, no token to generate, more positions than the
   // context; kOutOfDeviceMemory when the pool could never hold the request.
   [[nodiscard]] Result<RequestId> add(RequestSpec spec);
+  // What add() would say of a new request. Thread-safe beside everything else.
+  [[nodiscard]] Status check(size_t prompt_tokens, uint32_t max_new_tokens) const;
   // Ends a request at any time between steps, in whatever state; its pages go back, those in the
   // swap space, too.
   void remove(RequestId id);
@@ -161,7 +164,6 @@ class Scheduler {
   [[nodiscard]] Request* victim_for(const Request& request, int64_t margin);
   [[nodiscard]] Request* first_waiting();
   [[nodiscard]] uint32_t prefill_budget(uint32_t rows) const;
-  [[nodiscard]] Status check(const RequestSpec& spec) const;
   void preempt(Request& request, StepPlan& plan);
   [[nodiscard]] bool keeps(const Request& request) const;
   // Of a request's rows, those in pages that its prefill made known to the pool.

@@ -14,7 +14,7 @@
 //           count and ids, sampling (f32 temperature, u32 top_k, f32 top_p, min_p, u64 seed, f32
 //           repetition, presence and frequency penalty, u32 count and biased ids, u32 count and
 //           bits of their f32 biases), u32 log-probabilities (2^32 - 1: none), u32 count and stop
-//           ids, u32 count and drafts
+//           ids, u32 count and drafts, u32 count and stop strings (u32 bytes and those)
 //   R       rows: for each page of positions, for each layer (main ones first), the computed rows
 //           of the page
 //
@@ -60,6 +60,7 @@ struct SequenceState {
   std::optional<uint32_t> logprobs;
   bool masked = false;  // has a mask, which is code and stays behind
   std::vector<uint32_t> stop_ids;
+  std::vector<std::string> stop;
   std::vector<uint32_t> drafts;     // guesses of the tokens behind ids
   std::span<const std::byte> rows;  // parsed: inside the bytes that were given
 };

@@ -1,0 +1,197 @@
+// What happens to an engine's requests when the driver fails: they end with its status, the engine
+// goes on with the others and the next ones, or says that it cannot.
+#include <gtest/gtest.h>
+
+#include <map>
+#include <numeric>
+
+#include "hadal/runtime/engine.h"
+#include "support/gpu.h"
+#include "support/served_model.h"
+#include "support/vulkan_faults.h"
+
+namespace hadal::test {
+namespace {
+
+using Call = VulkanFault::Call;
+using runtime::FinishReason;
+
+runtime::EngineRequest request(uint32_t length, uint32_t first, uint32_t tokens) {
+  runtime::EngineRequest r;
+  for (uint32_t i = 0; i < length; ++i) r.prompt.push_back(3 + (first + i * 7) % 400);
+  r.max_new_tokens = tokens;
+  return r;
+}
+
+struct Outcome {
+  std::vector<uint32_t> ids;
+  FinishReason finish = FinishReason::kNone;
+  Status status;
+};
+using Outcomes = std::map<runtime::RequestId, Outcome>;
+
+// One step; every request ends once.
+void step(runtime::Engine& engine, Outcomes& outcomes) {
+  const auto tokens = engine.step();
+  ASSERT_TRUE(tokens.ok()) << tokens.status().message();
+  for (const runtime::EngineToken& token : *tokens) {
+    Outcome& outcome = outcomes[token.request];
+    EXPECT_EQ(outcome.finish, FinishReason::kNone);
+    if (token.has_token) outcome.ids.push_back(token.id);
+    outcome.finish = token.finish, outcome.status = token.status;
+    EXPECT_EQ(token.status.ok(), token.finish != FinishReason::kFailed);
+  }
+}
+
+void run(runtime::Engine& engine, Outcomes& outcomes) {
+  while (!engine.idle() && !testing::Test::HasFatalFailure()) step(engine, outcomes);
+}
+
+std::vector<uint32_t> tokens_of(runtime::Engine& engine, const runtime::EngineRequest& r) {
+  Outcomes outcomes;
+  const auto id = engine.add(r);
+  EXPECT_TRUE(id.ok()) << id.status().message();
+  run(engine, outcomes);
+  EXPECT_EQ(outcomes[*id].finish, FinishReason::kLength);
+  return outcomes[*id].ids;
+}
+
+class EngineFaultsGpu : public GpuTest {};
+
+// A failing decode step ends the two requests in it; a third that waits is served, and so is what
+// comes later, with the tokens of an engine that nothing happened to.
+TEST_F(EngineFaultsGpu, OutOfMemoryEndsTheRequestsOfTheSubmission) {
+  for (const bool speculate : {false, true}) {
+    Served served(8, 4, 256);
+    ASSERT_TRUE(served.model.ok());
+    runtime::EngineOptions options;
+    options.speculate = options.always_draft = speculate;
+    runtime::Engine engine = served.engine(options);
+    const std::vector<uint32_t> expected = tokens_of(engine, request(70, 5, 12));
+    const uint64_t allocated = device()->allocated_bytes();
+    for (const Call call : {Call::kQueueSubmit, Call::kWaitSemaphores, Call::kEndCommandBuffer}) {
+      Outcomes outcomes;
+      const auto a = engine.add(request(70, 5, 12)), b = engine.add(request(30, 9, 12));
+      while (outcomes[*b].ids.size() < 3) step(engine, outcomes);
+      std::vector<uint32_t> before = outcomes[*a].ids;
+      {
+        const VulkanFault fault(*device(), call, VK_ERROR_OUT_OF_DEVICE_MEMORY, 0, 1);
+        const auto c = engine.add(request(70, 5, 12));
+        run(engine, outcomes);
+        EXPECT_EQ(fault.failed(), 1u);
+        // What was submitted has ended before anything that it uses is handed out.
+        EXPECT_EQ(fault.idle_waits(), call == Call::kWaitSemaphores ? 1u : 0u);
+        for (const auto id : {*a, *b}) {
+          EXPECT_EQ(outcomes[id].finish, FinishReason::kFailed);
+          EXPECT_EQ(outcomes[id].status.code(), Errc::kOutOfDeviceMemory);
+          EXPECT_NE(outcomes[id].status.message().find("VK_ERROR_OUT_OF_DEVICE_MEMORY"),
+                    std::string::npos);
+        }
+        EXPECT_EQ(outcomes[*a].ids, before);  // and the tokens that it had were right
+        before.resize(std::min(before.size(), expected.size()));
+        EXPECT_TRUE(std::equal(before.begin(), before.end(), expected.begin()));
+        EXPECT_EQ(outcomes[*c].finish, FinishReason::kLength);
+        EXPECT_EQ(outcomes[*c].ids, expected);
+      }
+      EXPECT_EQ(engine.stats().pages.used, 0u);
+      EXPECT_EQ(tokens_of(engine, request(70, 5, 12)), expected);
+    }
+    EXPECT_EQ(engine.stats().failed_requests, 6u);
+    EXPECT_EQ(device()->allocated_bytes(), allocated);
+  }
+}
+
+// Whichever submission of a request's life fails, it ends then, and the next one with the same
+// prompt gets the right tokens: no page that was half written is taken over.
+TEST_F(EngineFaultsGpu, EverySubmissionMayFail) {
+  Served served(8, 2, 256);
+  ASSERT_TRUE(served.model.ok());
+  runtime::EngineOptions options;
+  options.speculate = options.always_draft = true;
+  runtime::Engine engine = served.engine(options);
+  std::vector<std::vector<uint32_t>> expected;
+  for (uint32_t i = 0; i < 14; ++i) expected.push_back(tokens_of(engine, request(150, i, 4)));
+  uint32_t failed = 0, passed = 0;
+  for (uint32_t i = 0; i < 14; ++i) {
+    // Prompts whose pages are gone from the cache: three prefill chunks, each with its MTP pass.
+    Outcomes outcomes;
+    const auto id = engine.add(request(150, i, 4));
+    {
+      const VulkanFault fault(*device(), Call::kQueueSubmit, VK_ERROR_OUT_OF_HOST_MEMORY, i % 12,
+                              1);
+      run(engine, outcomes);
+      EXPECT_EQ(fault.failed() == 1, outcomes[*id].finish == FinishReason::kFailed);
+    }
+    const Outcome& outcome = outcomes[*id];
+    if (outcome.finish == FinishReason::kFailed) {
+      ++failed;
+      EXPECT_EQ(outcome.status.code(), Errc::kOutOfHostMemory);
+      EXPECT_TRUE(std::equal(outcome.ids.begin(), outcome.ids.end(), expected[i].begin()));
+    } else {
+      ++passed;
+      EXPECT_EQ(outcome.ids, expected[i]);
+    }
+    EXPECT_EQ(tokens_of(engine, request(150, i, 4)), expected[i]);
+    EXPECT_EQ(engine.stats().pages.used, 0u);
+  }
+  EXPECT_GT(failed, 7u);
+  EXPECT_GT(passed, 0u);
+}
+
+// A prompt of one page whose MTP pass fails has published the page: it is not taken over.
+TEST_F(EngineFaultsGpu, AHalfWrittenPageIsForgotten) {
+  Served served(8, 2, 256);
+  ASSERT_TRUE(served.model.ok());
+  runtime::EngineOptions options;
+  options.speculate = true;
+  runtime::Engine engine = served.engine(options);
+  const auto reused = [&] { return engine.stats().scheduler.reused_tokens; };
+  Outcomes outcomes;
+  {
+    const VulkanFault fault(*device(), Call::kQueueSubmit, VK_ERROR_OUT_OF_DEVICE_MEMORY, 1, 1);
+    const auto id = engine.add(request(runtime::kPageTokens, 5, 4));
+    run(engine, outcomes);
+    EXPECT_EQ(outcomes[*id].ids.size(), 1u);  // of the prompt's own pass
+    EXPECT_EQ(outcomes[*id].finish, FinishReason::kFailed);
+  }
+  (void)tokens_of(engine, request(runtime::kPageTokens + 6, 5, 1));
+  EXPECT_EQ(reused(), 0u);
+  (void)tokens_of(engine, request(runtime::kPageTokens + 7, 5, 1));
+  EXPECT_EQ(reused(), runtime::kPageTokens);
+}
+
+TEST_F(EngineFaultsGpu, AfterALostDeviceEverythingEndsAndNothingStarts) {
+  for (const Call call : {Call::kQueueSubmit, Call::kWaitSemaphores, Call::kEveryWait}) {
+    Served served(8, 2, 256);
+    ASSERT_TRUE(served.model.ok());
+    runtime::Engine engine = served.engine({});
+    Outcomes outcomes;
+    std::vector<runtime::RequestId> ids;
+    for (uint32_t i = 0; i < 4; ++i) ids.push_back(*engine.add(request(40, i, 50)));
+    for (int i = 0; i < 5; ++i) step(engine, outcomes);
+    EXPECT_EQ(engine.stats().scheduler.waiting, 2u);  // they end, too
+    {
+      // A device that cannot even be waited for is lost, too.
+      const VulkanFault fault(
+          *device(), call,
+          call == Call::kEveryWait ? VK_ERROR_OUT_OF_HOST_MEMORY : VK_ERROR_DEVICE_LOST);
+      run(engine, outcomes);
+      EXPECT_EQ(fault.failed(), 1u);  // nothing is tried again
+    }
+    for (const auto id : ids) {
+      EXPECT_EQ(outcomes[id].finish, FinishReason::kFailed);
+      EXPECT_EQ(outcomes[id].status.code(), Errc::kDeviceLost);
+    }
+    EXPECT_TRUE(engine.idle());
+    EXPECT_EQ(engine.stats().pages.used, 0u);
+    const std::string lost =
+        "engine: the device is lost; it and all that was created on it must be created again";
+    EXPECT_EQ(engine.step().status().code(), Errc::kDeviceLost);
+    EXPECT_EQ(engine.step().status().message(), lost);
+    EXPECT_EQ(engine.add(request(4, 0, 4)).status().message(), lost);
+    engine.cancel(ids[0]);
+  }
+}
+
+}  // namespace
+}  // namespace hadal::test
