@@ -86,13 +86,26 @@ void MappedFile::expect_sequential_reads() const {
   if (data_ != nullptr) ::madvise(const_cast<std::byte*>(data_), size_, MADV_SEQUENTIAL);
 }
 
-void MappedFile::release(std::span<const std::byte> bytes) const {
-  if (bytes.empty() || !contains(bytes)) return;
-  // Rounded outwards: a page shared with a neighbour is read again from the file when needed.
+bool MappedFile::advise(std::span<const std::byte> bytes, int advice) const {
   const auto page = static_cast<size_t>(::sysconf(_SC_PAGESIZE));
   const auto begin = static_cast<size_t>(bytes.data() - data_) / page * page;
   const auto end = static_cast<size_t>(bytes.data() - data_) + bytes.size();
-  ::madvise(const_cast<std::byte*>(data_) + begin, end - begin, MADV_DONTNEED);
+  return ::madvise(const_cast<std::byte*>(data_) + begin, end - begin, advice) == 0;
+}
+
+void MappedFile::fetch(std::span<const std::byte> bytes) const {
+  if (bytes.empty() || !contains(bytes)) return;
+#ifdef MADV_POPULATE_READ
+  if (advise(bytes, MADV_POPULATE_READ)) return;
+#endif
+  // An older kernel starts to read, without mapping and without a wait.
+  advise(bytes, MADV_WILLNEED);
+}
+
+void MappedFile::release(std::span<const std::byte> bytes) const {
+  if (bytes.empty() || !contains(bytes)) return;
+  // Rounded outwards: a page shared with a neighbour is read again from the file when needed.
+  advise(bytes, MADV_DONTNEED);
 }
 
 }  // namespace hadal::model

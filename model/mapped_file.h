@@ -30,12 +30,17 @@ class MappedFile {
   [[nodiscard]] bool contains(std::span<const std::byte> bytes) const;
   // Asks for read-ahead: the file will be read from front to back.
   void expect_sequential_reads() const;
+  // Reads the pages under `bytes`, which must lie inside, into memory and maps them: a read of them
+  // does not wait. Ignored where they cannot be read.
+  void fetch(std::span<const std::byte> bytes) const;
   // Drops the resident pages under `bytes`, which must lie inside; a later read maps them again.
   void release(std::span<const std::byte> bytes) const;
 
  private:
   MappedFile(std::string path, const std::byte* data, size_t size)
       : path_(std::move(path)), data_(data), size_(size) {}
+  // madvise() on the whole pages that hold `bytes`; false when the kernel refuses.
+  bool advise(std::span<const std::byte> bytes, int advice) const;
 
   std::string path_;
   const std::byte* data_ = nullptr;  // null for an empty file

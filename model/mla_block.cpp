@@ -1,7 +1,5 @@
 #include "mla_block.h"
 
-#include <algorithm>
-
 #include "hadal/mla_absorb.h"
 #include "hadal/mla_cache_read.h"
 #include "hadal/mla_cache_write.h"
@@ -71,46 +69,61 @@ Status MlaBlock::project(Recorder& recorder, const LayerWeights& layer, uint32_t
   return {};
 }
 
-Status MlaBlock::attend_chunk(Recorder& recorder, const AttentionWeights& w,
-                              const PrefillBatch& batch, const CacheView& cache,
-                              DeviceAddress cache_base, uint32_t kv_begin, uint32_t kv_rows) const {
+Status MlaBlock::read_latents(Recorder& recorder, const AttentionWeights& w,
+                              const PrefillBatch& batch, const PrefillExpansion::Window& window,
+                              const CacheView& cache, DeviceAddress cache_base) const {
   MlaCacheReadShape read;
-  read.rows = kv_rows, read.begin = kv_begin;
   read.rank = config.kv_lora_rank, read.rope = config.qk_rope_head_dim;
   read.row_stride = cache.row_stride, read.cache_format = cache.format;
-  read.cache_rows = cache.pages * 64, read.table_pages = batch.table_entries;
+  read.cache_rows = cache.pages * 64;
   read.latent_stride = work.latent.f32.stride, read.k_pe_stride = work.k_pe.stride;
   read.q_stride = work.latent.q.stride, read.scale_stride = work.latent.scale.stride;
   read.scale_format = ops.scale_format();
-  MlaCacheReadArgs read_args;
-  read_args.cache = cache_base, read_args.block_table = batch.block_table;
-  read_args.k_pe = work.k_pe.address;
-  if (w.kv_b.is_fp8()) {
-    read_args.q = work.latent.q.address, read_args.scale = work.latent.scale.address;
-  } else {
-    read_args.latent = work.latent.f32.address;
+  for (uint32_t i = window.first; i < window.first + window.pieces; ++i) {
+    const MlaPrefillSequence& piece = batch.expansion.pieces[i];
+    const PrefillSequence& sequence = batch.sequences[batch.expansion.sequences[i]];
+    const uint64_t row = piece.kv_row;
+    read.rows = piece.kv_rows, read.begin = piece.kv_begin;
+    read.table_pages = sequence.table_entries;
+    MlaCacheReadArgs args;
+    args.cache = cache_base, args.block_table = batch.block_tables + 4ull * sequence.table_begin;
+    args.k_pe = work.k_pe.address + 4 * row * work.k_pe.stride;
+    if (w.kv_b.is_fp8()) {
+      args.q = work.latent.q.address + row * work.latent.q.stride;
+      args.scale = work.latent.scale.address + 4 * row * work.latent.scale.stride;
+    } else {
+      args.latent = work.latent.f32.address + 4 * row * work.latent.f32.stride;
+    }
+    HADAL_TRY(ops.record<MlaCacheRead>(recorder, mla_cache_read_choose, read, args));
   }
-  HADAL_TRY(ops.record<MlaCacheRead>(recorder, mla_cache_read_choose, read, read_args));
   recorder.barrier();
-  HADAL_TRY(ops.linear(recorder, w.kv_b, work.latent, kv_rows, work.kv));
-  recorder.barrier();
+  return {};
+}
 
+Status MlaBlock::attend_window(Recorder& recorder, const PrefillBatch& batch,
+                               const PrefillExpansion::Window& window) const {
   MlaPrefillShape shape;
-  shape.q_len = batch.tokens, shape.q_begin = batch.begin;
-  shape.kv_begin = kv_begin, shape.kv_rows = kv_rows;
+  shape.q_len = batch.tokens, shape.kv_rows = window.kv_rows;
   shape.heads = config.num_attention_heads;
   shape.nope = config.qk_nope_head_dim, shape.rope = config.qk_rope_head_dim;
   shape.v = config.v_head_dim;
   shape.q_row_stride = work.q.stride, shape.q_head_stride = config.qk_head_dim();
   shape.kv_row_stride = work.kv.stride, shape.k_pe_stride = work.k_pe.stride;
   shape.o_row_stride = work.attention.stride, shape.o_head_stride = config.v_head_dim;
-  shape.first = kv_begin == 0;
-  shape.last = kv_begin + kv_rows == batch.begin + batch.tokens;
   shape.scale = float(config.softmax_scale());
   MlaPrefillArgs args;
   args.q = work.q.address, args.kv = work.kv.address, args.k_pe = work.k_pe.address;
   args.o = work.attention.address, args.state = work.softmax_state.address;
   args.scratch = work.attention_scratch;
+  if (batch.sequences.size() == 1) {
+    const MlaPrefillSequence& piece = batch.expansion.pieces[window.first];
+    shape.q_begin = piece.q_begin, shape.kv_begin = piece.kv_begin;
+    shape.first = piece.flags & MlaPrefillSequence::kFirst;
+    shape.last = piece.flags & MlaPrefillSequence::kLast;
+  } else {
+    shape.sequences = window.pieces, shape.max_q_len = window.max_q_len;
+    args.sequences = batch.pieces + uint64_t{window.first} * sizeof(MlaPrefillSequence);
+  }
   HADAL_TRY(ops.record<MlaPrefill>(
       recorder,
       [&](const auto& s, const Caps& caps) {
@@ -135,10 +148,11 @@ Status MlaBlock::record(Recorder& recorder, const LayerWeights& layer, const Pre
                         const CacheView& cache, DeviceAddress cache_base) const {
   HADAL_TRY(
       project(recorder, layer, batch.tokens, batch.positions, batch.slots, cache, cache_base));
-  const uint32_t kv_len = batch.begin + batch.tokens;
-  for (uint32_t begin = 0; begin < kv_len; begin += options.expansion_rows) {
-    HADAL_TRY(attend_chunk(recorder, layer.attention, batch, cache, cache_base, begin,
-                           std::min(options.expansion_rows, kv_len - begin)));
+  for (const PrefillExpansion::Window& window : batch.expansion.windows) {
+    HADAL_TRY(read_latents(recorder, layer.attention, batch, window, cache, cache_base));
+    HADAL_TRY(ops.linear(recorder, layer.attention.kv_b, work.latent, window.kv_rows, work.kv));
+    recorder.barrier();
+    HADAL_TRY(attend_window(recorder, batch, window));
   }
   return project_out(recorder, layer.attention, batch.tokens);
 }

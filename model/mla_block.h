@@ -14,8 +14,8 @@ struct MlaBlock {
   const Workspace& work;
   DeviceAddress rope_table;  // float [max_context, rope dim], cos and sin of each pair
 
-  // Prefill: writes the batch's cache rows, expands latents of positions [0, begin + tokens) in
-  // chunks of options.expansion_rows and folds them left to right.
+  // Prefill: writes the batch's cache rows, expands the latents of each sequence's positions [0,
+  // begin + tokens) window by window (PrefillExpansion) and folds them left to right.
   [[nodiscard]] Status record(Recorder& recorder, const LayerWeights& layer,
                               const PrefillBatch& batch, const CacheView& cache,
                               DeviceAddress cache_base) const;
@@ -34,10 +34,13 @@ struct MlaBlock {
                                    const CacheView& cache, DeviceAddress cache_base) const;
   [[nodiscard]] Status rotate_query(Recorder& recorder, uint32_t tokens,
                                     DeviceAddress positions) const;
-  [[nodiscard]] Status attend_chunk(Recorder& recorder, const AttentionWeights& w,
-                                    const PrefillBatch& batch, const CacheView& cache,
-                                    DeviceAddress cache_base, uint32_t kv_begin,
-                                    uint32_t kv_rows) const;
+  // A window's latents out of the cache, as kv_b_proj takes them.
+  [[nodiscard]] Status read_latents(Recorder& recorder, const AttentionWeights& w,
+                                    const PrefillBatch& batch,
+                                    const PrefillExpansion::Window& window, const CacheView& cache,
+                                    DeviceAddress cache_base) const;
+  [[nodiscard]] Status attend_window(Recorder& recorder, const PrefillBatch& batch,
+                                     const PrefillExpansion::Window& window) const;
   [[nodiscard]] Status absorb(Recorder& recorder, const AttentionWeights& w, bool query,
                               uint32_t tokens) const;
   // x += o_proj(attention)

@@ -56,6 +56,28 @@ Status Model::Impl::head(Recorder& recorder, const LinearWeight& w, uint32_t fir
   return {};
 }
 
+Status Model::Impl::head(Recorder& recorder, const LinearWeight& w,
+                         std::span<const uint32_t> rows) const {
+  const auto count = uint32_t(rows.size());
+  HADAL_TRY(check_tokens(count, options.max_logit_rows));
+  for (const uint32_t row : rows) HADAL_TRY(check_tokens(row + 1, options.max_tokens));
+  bool adjacent = true;
+  for (uint32_t i = 0; i < count; ++i) adjacent = adjacent && rows[i] == rows[0] + i;
+  if (adjacent) return head(recorder, w, rows[0], count);
+  // The weight is read once for all rows, so they have to lie together.
+  const uint64_t row_bytes = 4ull * work.hidden.stride, base = work.buffer.address();
+  for (uint32_t i = 0; i < count; ++i) {
+    HADAL_TRY(recorder.copy(work.buffer, work.hidden.address - base + rows[i] * row_bytes,
+                            work.buffer, work.head_in.address - base + i * row_bytes, row_bytes));
+  }
+  recorder.barrier();
+  Activation act;
+  act.f32 = work.head_in;
+  HADAL_TRY(ops.linear(recorder, w, act, count, {logits.address(), config.vocab_size}));
+  recorder.barrier();
+  return {};
+}
+
 Result<std::unique_ptr<Model>> Model::create(Device& device, ModelConfig config, Weights weights,
                                              const ModelOptions& options) {
   if (options.max_tokens == 0 || options.max_context == 0 || options.max_logit_rows == 0 ||
@@ -135,6 +157,10 @@ Status Model::record_final_norm(Recorder& recorder, uint32_t tokens) {
 
 Status Model::record_head(Recorder& recorder, uint32_t first, uint32_t rows) {
   return impl_->head(recorder, impl_->weights.head, first, rows);
+}
+
+Status Model::record_head(Recorder& recorder, std::span<const uint32_t> rows) {
+  return impl_->head(recorder, impl_->weights.head, rows);
 }
 
 Status Model::record(Recorder& recorder, const PrefillBatch& batch, const CacheView& cache) {

@@ -36,6 +36,9 @@ struct Model::Impl {
                              uint32_t tokens, const Rows& y) const;
   [[nodiscard]] Status head(Recorder& recorder, const LinearWeight& w, uint32_t first,
                             uint32_t rows) const;
+  // Of these hidden rows.
+  [[nodiscard]] Status head(Recorder& recorder, const LinearWeight& w,
+                            std::span<const uint32_t> rows) const;
   // In mtp.cpp, for its callers there.
   template <class Batch>
   [[nodiscard]] Status mtp(Recorder& recorder, uint32_t index, const Batch& batch,

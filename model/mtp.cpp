@@ -55,4 +55,8 @@ Status Model::record_mtp_head(Recorder& recorder, uint32_t index, uint32_t first
   return impl_->head(recorder, impl_->weights.mtp[index].head, first, rows);
 }
 
+Status Model::record_mtp_head(Recorder& recorder, uint32_t index, std::span<const uint32_t> rows) {
+  return impl_->head(recorder, impl_->weights.mtp[index].head, rows);
+}
+
 }  // namespace hadal::model

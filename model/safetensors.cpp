@@ -277,6 +277,10 @@ Checkpoint::File Checkpoint::file_of(const TensorView& tensor) const {
   return {};
 }
 
+void Checkpoint::fetch_pages(std::span<const std::byte> bytes) const {
+  for (const MappedFile& file : impl_->files) file.fetch(bytes);  // ignores what is not its own
+}
+
 void Checkpoint::release_pages(std::span<const std::byte> bytes) const {
   for (const MappedFile& file : impl_->files) file.release(bytes);  // ignores what is not its own
 }

@@ -16,6 +16,7 @@ namespace {
 constexpr uint64_t kTensorAlignment = 256;            // of every tensor in device memory
 constexpr uint64_t kBlockBytes = uint64_t{1} << 30;   // some drivers allocate at most 2 GiB at once
 constexpr uint64_t kChunkBytes = uint64_t{16} << 20;  // copied, then dropped from memory, at a time
+constexpr uint64_t kCachedBytes = uint64_t{256} << 10;  // stays in a core's cache between two reads
 
 constexpr uint64_t align(uint64_t bytes, uint64_t to) {
   return (bytes + to - 1) / to * to;
@@ -32,12 +33,17 @@ Status malformed(const TensorView& view, const std::string& rule) {
 // Index of the first e4m3 NaN code, or -1.
 ptrdiff_t find_nan_code(std::span<const std::byte> codes) {
   const auto* p = reinterpret_cast<const uint8_t*>(codes.data());
+  constexpr size_t kBlock = 4096;  // without a branch inside, so that the compiler uses vectors
   size_t i = 0;
-  for (; i + 8 <= codes.size(); i += 8) {
-    uint64_t w = 0;
-    std::memcpy(&w, p + i, 8);
-    // A byte is 0x7f after masking the sign exactly when adding 1 sets its top bit.
-    if (((w & 0x7f7f7f7f7f7f7f7full) + 0x0101010101010101ull) & 0x8080808080808080ull) break;
+  for (; i + kBlock <= codes.size(); i += kBlock) {
+    uint64_t found = 0;
+    for (size_t j = 0; j < kBlock; j += 8) {
+      uint64_t w = 0;
+      std::memcpy(&w, p + i + j, 8);
+      // A byte is 0x7f after masking the sign exactly when adding 1 sets its top bit.
+      found |= (w & 0x7f7f7f7f7f7f7f7full) + 0x0101010101010101ull;
+    }
+    if (found & 0x8080808080808080ull) break;
   }
   for (; i < codes.size(); ++i) {
     if ((p[i] & 0x7f) == 0x7f) return ptrdiff_t(i);
@@ -61,7 +67,15 @@ WeightPlacer::WeightPlacer(WeightPlacer&& plan, Device& device, std::span<const 
       blocks_(blocks),
       options_(&options),
       block_bytes_(plan.block_bytes_),
-      source_total_(plan.source_bytes_) {}
+      source_total_(plan.source_bytes_),
+      equal_(std::move(plan.equal_)) {
+  if (options.read_ahead_bytes == 0 || plan.order_.empty()) return;
+  read_ahead_ =
+      std::make_unique<ReadAhead>(std::move(plan.order_), options.read_ahead_bytes,
+                                  [&checkpoint = checkpoint_](std::span<const std::byte> piece) {
+                                    checkpoint.fetch_pages(piece);
+                                  });
+}
 
 uint64_t WeightPlacer::total_bytes() const {
   uint64_t total = 0;
@@ -123,35 +137,69 @@ Status WeightPlacer::write(const Slot& slot, uint64_t offset, std::span<const st
   return device_->upload(*slot.block, slot.offset + offset, data);
 }
 
-Status WeightPlacer::finished(const TensorView& view) {
-  source_bytes_ += view.bytes.size();
-  if (!device_) return {};
-  checkpoint_.release_pages(view.bytes);
-  if (options_->progress && !options_->progress(source_bytes_, source_total_)) {
+void WeightPlacer::reads(std::span<const std::byte> bytes) {
+  if (!device_) {
+    order_.push_back(bytes);
+  } else if (read_ahead_) {
+    read_ahead_->consumed(bytes.size());
+  }
+}
+
+Status WeightPlacer::report(uint64_t bytes) const {
+  if (options_->progress && !options_->progress(source_bytes_ + bytes, source_total_)) {
     return {Errc::kCancelled, "load: cancelled"};
   }
   return {};
 }
 
+Status WeightPlacer::finished(const TensorView& view) {
+  source_bytes_ += view.bytes.size();
+  if (!device_) return {};
+  checkpoint_.release_pages(view.bytes);
+  return report(0);
+}
+
+Status WeightPlacer::copy_chunk(std::span<const std::byte> source, const Slot& slot,
+                                uint64_t offset, uint64_t row_bytes, uint64_t dst_stride_bytes) {
+  const uint64_t rows = source.size() / row_bytes;
+  const std::span<std::byte> mapped = slot.block->mapped();
+  std::vector<std::byte> staging(mapped.empty() ? rows * dst_stride_bytes : 0);
+  std::byte* out = mapped.empty() ? staging.data() : &mapped[slot.offset + offset];
+  if (row_bytes == dst_stride_bytes) {
+    std::memcpy(out, source.data(), source.size());
+  } else {
+    for (uint64_t r = 0; r < rows; ++r) {
+      std::memcpy(out + r * dst_stride_bytes, &source[r * row_bytes], row_bytes);
+      std::memset(out + r * dst_stride_bytes + row_bytes, 0, dst_stride_bytes - row_bytes);
+    }
+  }
+  return mapped.empty() ? write(slot, offset, staging) : Status();
+}
+
 Status WeightPlacer::copy_rows(const TensorView& view, const Slot& slot, uint32_t rows,
                                uint64_t row_bytes, uint64_t dst_stride_bytes) {
-  const bool is_e4m3 = view.dtype == DType::kF8E4M3;
-  if (device_) {
-    const auto rows_per_chunk = uint32_t(std::max<uint64_t>(1, kChunkBytes / dst_stride_bytes));
-    std::vector<std::byte> chunk;
-    for (uint32_t row = 0; row < rows; row += rows_per_chunk) {
-      const uint32_t count = std::min(rows_per_chunk, rows - row);
-      chunk.assign(uint64_t{count} * dst_stride_bytes, std::byte{0});
-      const auto source = view.bytes.subspan(row * row_bytes, count * row_bytes);
-      if (const ptrdiff_t at = is_e4m3 ? find_nan_code(source) : -1; at >= 0) {
-        return malformed(view, fmt::format("must hold no NaN, got one at element {}",
-                                           row * row_bytes + uint64_t(at)));
-      }
-      for (uint32_t r = 0; r < count; ++r) {
-        std::memcpy(&chunk[r * dst_stride_bytes], &source[r * row_bytes], row_bytes);
-      }
-      HADAL_TRY(write(slot, row * dst_stride_bytes, chunk));
-      checkpoint_.release_pages(source);
+  if (!device_) {
+    reads(view.bytes);
+    return finished(view);
+  }
+  // Mapped memory takes small chunks, which are checked and copied while they are in the cache.
+  const uint64_t chunk_bytes = slot.block->mapped().empty() ? kChunkBytes : kCachedBytes;
+  const uint64_t rows_per_chunk = std::max<uint64_t>(1, chunk_bytes / dst_stride_bytes);
+  uint64_t kept = 0;  // first byte whose pages have not been dropped
+  for (uint64_t row = 0; row < rows; row += rows_per_chunk) {
+    const uint64_t at = row * row_bytes, count = std::min<uint64_t>(rows_per_chunk, rows - row);
+    const auto source = view.bytes.subspan(at, count * row_bytes);
+    const bool is_e4m3 = view.dtype == DType::kF8E4M3;
+    if (const ptrdiff_t nan = is_e4m3 ? find_nan_code(source) : -1; nan >= 0) {
+      return malformed(view,
+                       fmt::format("must hold no NaN, got one at element {}", at + uint64_t(nan)));
+    }
+    HADAL_TRY(copy_chunk(source, slot, row * dst_stride_bytes, row_bytes, dst_stride_bytes));
+    reads(source);
+    if (const uint64_t done = at + source.size(); done - kept >= kChunkBytes) {
+      checkpoint_.release_pages(view.bytes.subspan(kept, done - kept));
+      kept = done;
+      HADAL_TRY(report(done));
     }
   }
   return finished(view);
@@ -183,6 +231,7 @@ Result<const TensorView*> WeightPlacer::scale_view(const TensorView& weight, uin
   if (scale->dtype != DType::kF32) {
     return malformed(*scale, fmt::format("must be F32, got {}", dtype_name(scale->dtype)));
   }
+  reads(scale->bytes);
   if (device_) {
     for (size_t i = 0; i < scale->bytes.size(); i += 4) {
       float value = 0;
@@ -251,6 +300,7 @@ Result<LinearWeight> WeightPlacer::linear_as_bf16(const std::string& name, uint3
   w.b_stride = round_up(k, 8);
   HADAL_ASSIGN(const Slot slot, place(uint64_t{n} * w.b_stride * 2, name));
   w.b = slot.address;
+  reads(view->bytes);
   if (!device_) return w;
   const uint32_t k_blocks = ceil_div(k, kFp8BlockElems);
   std::vector<uint16_t> row(w.b_stride, 0);
@@ -279,6 +329,7 @@ Result<DeviceAddress> WeightPlacer::vector(const std::string& name, uint32_t n) 
     return malformed(*view, fmt::format("must be BF16 or F32, got {}", dtype_name(view->dtype)));
   }
   HADAL_ASSIGN(const Slot slot, place(uint64_t{n} * 4, name));
+  reads(view->bytes);
   if (device_) {
     std::vector<float> values(n);
     for (uint32_t i = 0; i < n; ++i) {
@@ -302,7 +353,9 @@ Result<DeviceAddress> WeightPlacer::bytes(std::span<const std::byte> data) {
   return slot.address;
 }
 
-bool WeightPlacer::equal_tensors(const std::string& a, const std::string& b) const {
+bool WeightPlacer::equal_tensors(const std::string& a, const std::string& b) {
+  const auto [answer, is_new] = equal_.try_emplace({a, b}, false);
+  if (!is_new) return answer->second;
   const TensorView *x = checkpoint_.find(a), *y = checkpoint_.find(b);
   if (!x || !y || x->dtype != y->dtype || x->shape != y->shape) return false;
   for (size_t at = 0; at < x->bytes.size(); at += kChunkBytes) {
@@ -312,7 +365,7 @@ bool WeightPlacer::equal_tensors(const std::string& a, const std::string& b) con
     checkpoint_.release_pages(y->bytes.subspan(at, count));
     if (!equal) return false;
   }
-  return true;
+  return answer->second = true;
 }
 
 }  // namespace hadal::model

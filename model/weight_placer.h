@@ -5,12 +5,14 @@
 
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "hadal/model/safetensors.h"
 #include "hadal/model/weights.h"
+#include "read_ahead.h"
 
 namespace hadal::model {
 
@@ -37,8 +39,8 @@ class WeightPlacer {
   // Bytes made by the loader itself (address tables).
   [[nodiscard]] Result<DeviceAddress> bytes(std::span<const std::byte> data);
 
-  // True when both tensors are present with equal types, shapes and contents.
-  [[nodiscard]] bool equal_tensors(const std::string& a, const std::string& b) const;
+  // True when both tensors are present with equal types, shapes and contents; compared once.
+  [[nodiscard]] bool equal_tensors(const std::string& a, const std::string& b);
   [[nodiscard]] bool has(const std::string& name) const {
     return checkpoint_.find(name) != nullptr;
   }
@@ -66,6 +68,13 @@ class WeightPlacer {
   // 256-byte aligned in the file and a multiple of 16 bytes long. 0: copy.
   [[nodiscard]] DeviceAddress in_place(const TensorView& view, uint64_t row_bytes);
   [[nodiscard]] Status finished(const TensorView& view);
+  // Planning: `bytes` will be read next. Copying: they have been.
+  void reads(std::span<const std::byte> bytes);
+  // Tells how far the load is: `bytes` of the next tensor beside the finished ones.
+  [[nodiscard]] Status report(uint64_t bytes) const;
+  // Rows of one chunk of a matrix into a slot, padding zero; straight into mapped memory.
+  [[nodiscard]] Status copy_chunk(std::span<const std::byte> source, const Slot& slot,
+                                  uint64_t offset, uint64_t row_bytes, uint64_t dst_stride_bytes);
   [[nodiscard]] Result<LinearWeight> fp8_matrix(const TensorView& view, uint32_t n, uint32_t k);
   [[nodiscard]] Result<const TensorView*> scale_view(const TensorView& weight, uint32_t n,
                                                      uint32_t k);
@@ -81,6 +90,9 @@ class WeightPlacer {
   size_t block_ = 0;         // copying: index of the block in use
   uint64_t block_used_ = 0;  // bytes used in the current block
   uint64_t source_bytes_ = 0, source_total_ = 0;
+  std::map<std::pair<std::string, std::string>, bool> equal_;  // answers of equal_tensors
+  std::vector<std::span<const std::byte>> order_;              // planning: what copying will read
+  std::unique_ptr<ReadAhead> read_ahead_;
 };
 
 }  // namespace hadal::model

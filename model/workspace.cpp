@@ -56,8 +56,10 @@ void plan_attention(Planner& p, const ModelConfig& c, const ModelOptions& o, Wor
   w.latent = p.activation(o.expansion_rows, c.kv_lora_rank);
   w.k_pe = p.rows(o.expansion_rows, c.qk_rope_head_dim);
   w.kv = p.rows(o.expansion_rows, float_row_stride(heads * (c.qk_nope_head_dim + c.v_head_dim)));
-  const MlaPrefillShape prefill =
+  // A pass of several sequences never has more of them than rows, nor a longer one.
+  MlaPrefillShape prefill =
       MlaPrefillShape::packed(0, t, heads, c.qk_nope_head_dim, c.qk_rope_head_dim, c.v_head_dim);
+  prefill.sequences = t, prefill.max_q_len = t;
   w.attention_scratch = p.take(
       std::max(mla_prefill_scratch_bytes(prefill),
                mla_decode_scratch_bytes(decode_shape(c, o, o.max_decode_rows, o.max_context))));
@@ -98,6 +100,7 @@ uint64_t plan(const ModelConfig& c, const ModelOptions& o, Workspace& w) {
   w.x = p.rows(o.max_tokens, c.hidden_size);
   w.hidden = p.rows(o.max_tokens, c.hidden_size);
   w.mtp_in = p.rows(o.max_tokens, 2 * c.hidden_size);
+  w.head_in = p.rows(o.max_logit_rows, c.hidden_size);
   plan_attention(p, c, o, w);
   plan_experts(p, c, o, w);
   return p.used();

@@ -60,6 +60,7 @@ struct Workspace {
   DeviceAddress segment_ends = 0, tiles = 0;         // u32 [experts], MoeTile [max]
   uint64_t commands_offset = 0;  // in `buffer`: VkDispatchIndirectCommand [2], gate+up and down
   Rows mtp_in;                   // [2 * hidden]: normed embedding, normed hidden
+  Rows head_in;                  // [max_logit_rows, hidden]: gathered rows of `hidden`
 
   Buffer buffer;
 

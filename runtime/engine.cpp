@@ -74,7 +74,9 @@ Result<Engine> Engine::create(Device& device, model::Model& model, const KvCache
         Errc::kUnsupported,
         "engine: the checkpoint has no MTP layer to speculate with, or it was not loaded");
   }
-  HADAL_ASSIGN(PrefillPipeline prefill, PrefillPipeline::create(device, model, cache));
+  HADAL_ASSIGN(PrefillPipeline prefill,
+               PrefillPipeline::create(device, model, cache, {},
+                                       std::min(options.max_rows, options.max_chunk)));
   HADAL_ASSIGN(DecodePipeline decode,
                DecodePipeline::create(device, model, cache, options.max_rows));
   HADAL_ASSIGN(Sampler sampler,
@@ -163,16 +165,20 @@ Result<std::vector<EngineToken>> Engine::step() {
   HADAL_TRY(lost_);
   std::vector<EngineToken> tokens;
   end_late(tokens);
-  const StepPlan plan = scheduler_.plan();
-  if (!plan.empty()) run_plan(plan, tokens);
+  StepPlan plan = scheduler_.plan();
+  if (!plan.empty()) run_plan(std::move(plan), tokens);
   return tokens;
 }
 
-void Engine::run_plan(const StepPlan& plan, std::vector<EngineToken>& tokens) {
+void Engine::run_plan(StepPlan plan, std::vector<EngineToken>& tokens) {
   uint32_t rows = 0, prefilled = 0;
   double decode_seconds = 0.0, prefill_seconds = 0.0;
   if (plan.swaps()) {
-    if (const Status status = run_swaps(plan); !status.ok()) fail_swaps(plan, status, tokens);
+    if (const Status status = run_swaps(plan); !status.ok()) {
+      fail_swaps(plan, status, tokens);
+      std::erase_if(plan.prefill,
+                    [&](const PlannedWork& work) { return !requests_.contains(work.request); });
+    }
   }
   if (lost_.ok() && !plan.decode.empty()) {
     const Stopwatch watch;
@@ -183,14 +189,13 @@ void Engine::run_plan(const StepPlan& plan, std::vector<EngineToken>& tokens) {
       fail(plan.decode, status, tokens);
     }
   }
-  for (const PlannedWork& work : plan.prefill) {
-    if (!requests_.contains(work.request)) continue;  // it could not be swapped in, or all is lost
+  if (!plan.prefill.empty() && lost_.ok()) {
     const Stopwatch watch;
-    if (const Status status = run_prefill(work, tokens); status.ok()) {
-      prefilled += work.tokens;
-      prefill_seconds += watch.seconds();
+    if (const Status status = run_prefill(plan, tokens); status.ok()) {
+      for (const PlannedWork& work : plan.prefill) prefilled += work.tokens;
+      prefill_seconds = watch.seconds();
     } else {
-      fail({&work, 1}, status, tokens);
+      fail(plan.prefill, status, tokens);
     }
   }
   scheduler_.measured(rows, decode_seconds, prefilled, prefill_seconds);
@@ -300,39 +305,63 @@ void Engine::take_tokens(const PlannedWork& work, uint32_t row, bool drafted,
   scheduler_.set_drafts(work.request, drafted ? 1 : 0);
 }
 
-Status Engine::run_prefill(const PlannedWork& work, std::vector<EngineToken>& tokens) {
-  const auto ids = scheduler_.tokens(work.request);
-  if (work.last) {
-    RequestSampling& sampling = requests_.at(work.request).sampling;
-    row_status_[0] = sampling.set_row(sampler_, 0, ids, {}, work.begin + work.tokens - 1);
-    HADAL_TRY(sampler_.prepare(1).status());
+Status Engine::run_prefill(const StepPlan& plan, std::vector<EngineToken>& tokens) {
+  std::vector<PrefillPart> parts;
+  std::vector<uint32_t> last_rows;  // whose hidden state gives a request's first token
+  uint32_t rows = 0;
+  for (const PlannedWork& work : plan.prefill) {
+    const auto ids = scheduler_.tokens(work.request);
+    parts.push_back(
+        {&scheduler_.pages(work.request), work.begin, ids.subspan(work.begin, work.tokens)});
+    rows += work.tokens;
+    if (!work.last) continue;
+    const uint32_t row = uint32_t(last_rows.size());
+    row_status_[row] = requests_.at(work.request)
+                           .sampling.set_row(sampler_, row, ids, {}, work.begin + work.tokens - 1);
+    last_rows.push_back(rows - 1);
   }
-  HADAL_TRY(prefill_.run(scheduler_.pages(work.request), work.begin,
-                         ids.subspan(work.begin, work.tokens),
-                         [&](Recorder& recorder, const PrefillChunk& chunk) -> Status {
-                           if (!work.last || !chunk.last) return {};
-                           return record_draw(recorder, chunk.tokens - 1, 1);
-                         }));
-  scheduler_.done(work);
-  if (work.last && !take_token(work.request, 0, tokens)) return {};
-  if (options_.speculate) HADAL_TRY(prefill_drafts(work));
-  return work.last && requests_.at(work.request).prefill_only ? hand_over(work.request, tokens)
-                                                              : Status();
+  if (!last_rows.empty()) HADAL_TRY(sampler_.prepare(uint32_t(last_rows.size())).status());
+  const auto draw = [&](Recorder& recorder) -> Status {
+    if (last_rows.empty()) return {};
+    HADAL_TRY(model_->record_head(recorder, last_rows));
+    return sampler_.record(recorder, model_->logits().address(), uint32_t(last_rows.size()));
+  };
+  HADAL_TRY(prefill_.run_pass(parts, draw));
+  if (options_.speculate) HADAL_TRY(prefill_drafts(plan, last_rows));
+  uint32_t drawn = 0;
+  for (const PlannedWork& work : plan.prefill) {
+    scheduler_.done(work);
+    if (!work.last) continue;
+    const uint32_t row = drawn++;
+    if (!take_token(work.request, row, tokens)) continue;
+    if (options_.speculate) {
+      requests_.at(work.request).draft = drafter_.id(row);
+      scheduler_.set_drafts(work.request, 1);
+    }
+    if (requests_.at(work.request).prefill_only) hand_over(work.request, tokens);
+    if (!lost_.ok()) return {};  // every request has ended
+  }
+  return {};
 }
 
-Status Engine::prefill_drafts(const PlannedWork& work) {
-  const auto next = scheduler_.tokens(work.request).subspan(work.begin + 1, work.tokens);
-  const auto draw = [&](Recorder& recorder, const PrefillChunk& chunk) -> Status {
-    if (!work.last) return {};
-    HADAL_TRY(model_->record_mtp_head(recorder, 0, chunk.tokens - 1, 1));
-    return drafter_.record(recorder, model_->logits().address(), 1);
-  };
-  HADAL_TRY(prefill_.run_mtp(0, scheduler_.pages(work.request), work.begin, next, model_->hidden(),
-                             draw));
-  if (!work.last) return {};
-  requests_.at(work.request).draft = drafter_.id(0);
-  scheduler_.set_drafts(work.request, 1);
-  return {};
+Status Engine::prefill_drafts(const StepPlan& plan, std::span<const uint32_t> last_rows) {
+  std::vector<std::vector<uint32_t>> next_ids;  // each token's successor
+  uint32_t drawn = 0;
+  for (const PlannedWork& work : plan.prefill) {
+    const auto ids = scheduler_.tokens(work.request).subspan(work.begin + 1);
+    next_ids.emplace_back(ids.begin(), ids.begin() + (work.last ? work.tokens - 1 : work.tokens));
+    if (work.last) next_ids.back().push_back(sampler_.id(drawn++));
+  }
+  std::vector<PrefillPart> parts;
+  for (size_t i = 0; i < plan.prefill.size(); ++i) {
+    const PlannedWork& work = plan.prefill[i];
+    parts.push_back({&scheduler_.pages(work.request), work.begin, next_ids[i]});
+  }
+  return prefill_.run_mtp_pass(0, parts, model_->hidden(), [&](Recorder& recorder) -> Status {
+    if (last_rows.empty()) return {};
+    HADAL_TRY(model_->record_mtp_head(recorder, 0, last_rows));
+    return drafter_.record(recorder, model_->logits().address(), uint32_t(last_rows.size()));
+  });
 }
 
 bool Engine::take_token(RequestId id, uint32_t row, std::vector<EngineToken>& tokens) {

@@ -139,12 +139,15 @@ Result<std::vector<std::byte>> Engine::export_request(RequestId id) {
                               [&](std::span<std::byte> rows) { return copy_rows(id, rows); });
 }
 
-Status Engine::hand_over(RequestId id, std::vector<EngineToken>& tokens) {
-  HADAL_ASSIGN(std::vector<std::byte> state, export_request(id));
+void Engine::hand_over(RequestId id, std::vector<EngineToken>& tokens) {
+  Result<std::vector<std::byte>> state = export_request(id);
+  if (!state.ok()) {
+    end(id, FinishReason::kFailed, state.status(), tokens);
+    return end_all_if_lost(state.status(), tokens);
+  }
   cancel(id);
-  exported_[id] = std::move(state);
+  exported_[id] = std::move(state).value();
   tokens.back().finish = FinishReason::kExported;
-  return {};
 }
 
 Status Engine::check_state(const SequenceState& state, bool has_mask) const {

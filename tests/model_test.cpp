@@ -145,8 +145,10 @@ void expect_layers_match(const std::string& name, double median_bound, double wo
   batch.tokens = tokens;
   batch.positions = arrays.address();
   batch.slots = batch.positions + 4 * tokens;
-  batch.block_table = batch.slots + 4 * tokens;
-  batch.table_entries = uint32_t(sequence.block_table().size());
+  batch.block_tables = batch.slots + 4 * tokens;
+  batch.sequences = {{0, tokens, 0, uint32_t(sequence.block_table().size())}};
+  batch.expansion =
+      model::PrefillExpansion::plan(batch.sequences, m.model().options().expansion_rows);
 
   const Buffer& work = m.model().workspace();
   const uint64_t x_offset = m.model().x() - work.address();

@@ -711,11 +711,12 @@ TEST(ProgramsGpu, TooLittleMemoryIsRefusedWithTheNumbers) {
   json config = json::parse(read_file(fables_dir() / "config.json"));
   config["max_position_embeddings"] = 1 << 25;
   write_file(dir / "config.json", config.dump());
-  expect_refused({kGenerate, text(dir.path())}, "cache of 33554432 positions", device_options());
-  expect_refused({kGenerate, text(dir.path())}, "are needed (weights", device_options());
+  for (const char* words : {"cache of 33554432 positions", "are needed (weights", "would fit"}) {
+    expect_refused({kGenerate, text(dir.path()), "--context", "33554432"}, words, device_options());
+  }
   config["max_position_embeddings"] = 1 << 27;  // more keys than workgroups on most devices, too
   write_file(dir / "config.json", config.dump());
-  expect_refused({kGenerate, text(dir.path())}, "", device_options());
+  expect_refused({kGenerate, text(dir.path()), "--context", "134217728"}, "", device_options());
 }
 
 TEST(ProgramsGpu, StepsLargerThanTheKernelsTake) {

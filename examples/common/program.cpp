@@ -16,6 +16,7 @@
 
 #include "hadal/model/safetensors.h"
 #include "hadal/model/weights.h"
+#include "hadal/runtime/memory_plan.h"
 
 namespace hadal::examples {
 namespace {
@@ -56,26 +57,6 @@ class ProgressBar {
   double next_ = 0;
   Clock::time_point start_ = Clock::now();
 };
-
-Status check_memory(const Caps& caps, uint64_t weights, uint64_t workspace, uint64_t cache,
-                    uint32_t context) {
-  const uint64_t needed = weights + workspace + cache;
-  const std::string plan = fmt::format(
-      "load: {} are needed (weights {}, workspace {}, cache of {} positions {})",
-      bytes_text(needed), bytes_text(weights), bytes_text(workspace), context, bytes_text(cache));
-  if (needed > caps.device_heap_free_bytes) {
-    return {
-        Errc::kOutOfDeviceMemory,
-        fmt::format("{}, {} has {} free of {}", plan, caps.device_name,
-                    bytes_text(caps.device_heap_free_bytes), bytes_text(caps.device_heap_bytes))};
-  }
-  const uint64_t most = std::min(caps.max_allocation_bytes, caps.max_buffer_bytes);
-  if (std::max(workspace, cache) > most) {
-    return {Errc::kOutOfDeviceMemory, fmt::format("{}, {} allows {} in one buffer", plan,
-                                                  caps.device_name, bytes_text(most))};
-  }
-  return {};
-}
 
 // What a message quotes may hold line breaks and escape sequences, and be long.
 std::string one_line(std::string text) {
@@ -324,6 +305,28 @@ CLI::Option* add_cache_option(CLI::App& app, CacheFormat& format) {
       ->default_str(std::string(cache_format_name(format)));
 }
 
+namespace {
+
+// Pages of the cache. A context or a number of pages that was not asked for shrinks to what fits;
+// one sequence of the wanted context has to.
+Result<uint32_t> plan_cache(const ModelRequest& request, const model::ModelConfig& config,
+                            uint64_t weights_bytes, const Caps& caps,
+                            model::ModelOptions& options) {
+  const auto plan = [&] {
+    return runtime::plan_memory(config, weights_bytes, options, request.cache_format, caps);
+  };
+  runtime::MemoryPlan memory = plan();
+  if (memory.sequences() == 0 && request.context == 0 && memory.longest_context > 0 &&
+      memory.longest_context >= options.max_tokens) {
+    options.max_context = memory.longest_context;
+    memory = plan();
+  }
+  HADAL_TRY(memory.check(memory.pages_per_sequence()));
+  return request.pages ? std::min(request.pages, memory.most_pages) : memory.pages_per_sequence();
+}
+
+}  // namespace
+
 Result<LoadedModel> load_model(const ModelRequest& request) {
   const auto start = Clock::now();
   LoadedModel loaded;
@@ -341,17 +344,15 @@ Result<LoadedModel> load_model(const ModelRequest& request) {
   model::LoadOptions load;
   load.absorb_bf16 = request.absorb_bf16;
   load.load_mtp = request.load_mtp;
+  load.read_ahead_bytes = uint64_t{32} << 20;
   HADAL_ASSIGN(const uint64_t weights_bytes, model::weights_device_bytes(checkpoint, config, load));
   DeviceOptions device_options;
   device_options.select = request.device;
   device_options.cache_dir = default_cache_dir();
   HADAL_ASSIGN(loaded.device, Device::create(device_options));
-  const uint32_t pages =
-      request.pages ? request.pages : ceil_div(options.max_context, runtime::kPageTokens);
+  HADAL_ASSIGN(const uint32_t pages,
+               plan_cache(request, config, weights_bytes, loaded.device->caps(), options));
   HADAL_TRY(model::check_supported(config, options, loaded.device->caps()));
-  HADAL_TRY(
-      check_memory(loaded.device->caps(), weights_bytes, model::workspace_bytes(config, options),
-                   model::cache_bytes(config, pages, request.cache_format), options.max_context));
   if (interrupted()) return Status(Errc::kCancelled, "load: cancelled");
   ProgressBar bar(request.progress);
   load.progress = [&](uint64_t done, uint64_t total) {

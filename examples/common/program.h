@@ -77,7 +77,7 @@ CLI::Option* add_cache_option(CLI::App& app, CacheFormat& format);
 struct ModelRequest {
   std::filesystem::path directory;
   std::string device;
-  uint32_t context = 0;       // positions the cache must hold; 0 = what the model declares
+  uint32_t context = 0;  // positions the cache must hold; 0 = what the model declares, or what fits
   uint32_t max_tokens = 512;  // prefill chunk
   uint32_t max_logit_rows = 1;
   uint32_t decode_rows = 1;  // sequences of a decode step

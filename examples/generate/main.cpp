@@ -202,7 +202,8 @@ int main(int argc, char** argv) {
       ->needs(prompts);
   app.add_option("-n,--max-new-tokens", a.generate.max_new_tokens)->capture_default_str();
   examples::add_sampling_options(app, a.generate.sampling);
-  app.add_option("--context", a.model.context, "positions to plan for; 0 is the model's own");
+  app.add_option("--context", a.model.context,
+                 "positions to plan for; 0 is the model's own, or the longest that fits");
   app.add_option("--chunk", a.model.max_tokens, "prompt tokens per prefill step")
       ->check(CLI::Range(1u, 65536u))
       ->capture_default_str();

@@ -14,6 +14,7 @@
 #include "hadal/mla_prefill.h"
 #include "hadal/model/safetensors.h"
 #include "hadal/model/weights.h"
+#include "hadal/runtime/memory_plan.h"
 #include "info/json.h"
 
 namespace {
@@ -81,6 +82,23 @@ uint64_t elements(const model::TensorView& t) {
   return count;
 }
 
+// What of the checkpoint fits on the devices that this machine has.
+void print_fit(const model::ModelConfig& config, uint64_t weights,
+               const model::ModelOptions& options, CacheFormat format) {
+  examples::prepare_cpu_driver(0);
+  const Result<std::vector<Caps>> devices = list_devices();
+  if (!devices.ok()) return;  // a plan needs none
+  for (const Caps& caps : *devices) {
+    if (!missing_requirement(caps).empty()) continue;
+    const runtime::MemoryPlan plan = runtime::plan_memory(config, weights, options, format, caps);
+    fmt::print("  fits            {} with {} free: {} of these contexts at once, {}\n",
+               caps.device_name, examples::bytes_text(plan.free_bytes), plan.sequences(),
+               plan.longest_context
+                   ? fmt::format("one of at most {} positions", plan.longest_context)
+                   : "not even one position");
+  }
+}
+
 Status print_checkpoint(const std::filesystem::path& dir, uint32_t context, CacheFormat format) {
   HADAL_ASSIGN(const model::ModelConfig config, examples::load_config(dir));
   HADAL_ASSIGN(const model::Checkpoint checkpoint, model::Checkpoint::open(dir));
@@ -118,6 +136,7 @@ Status print_checkpoint(const std::filesystem::path& dir, uint32_t context, Cach
   fmt::print("  plan            weights {}, workspace {}, {} cache of {} positions {}: {}\n",
              examples::bytes_text(weights), examples::bytes_text(work), cache_format_name(format),
              context, examples::bytes_text(cache), examples::bytes_text(weights + work + cache));
+  print_fit(config, weights, options, format);
   return {};
 }
 

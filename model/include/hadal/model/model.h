@@ -2,13 +2,14 @@
 // workspace; who decides which tokens run, and where their cache rows lie, is the runtime.
 //
 // Two forms of the same attention (DeepSeek-V3 report 2.1; facts in kernels/mla_*.md):
-//   prefill  one sequence, many tokens; latents are expanded by kv_b_proj (unabsorbed)
+//   prefill  many tokens of one or several sequences; latents are expanded by kv_b_proj (unabsorbed)
 //   decode   many sequences, one row each; the query moves into latent space (absorbed)
 #pragma once
 
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <span>
 #include <vector>
 
 #include "hadal/attention_path.h"
@@ -17,6 +18,7 @@
 #include "hadal/caps.h"
 #include "hadal/device.h"
 #include "hadal/model/config.h"
+#include "hadal/model/prefill_batch.h"
 #include "hadal/model/weights.h"
 #include "hadal/recorder.h"
 #include "hadal/status.h"
@@ -32,17 +34,6 @@ struct CacheView {
   uint32_t pages = 0;
   uint32_t row_stride = 0;  // in cache_stride_unit(format)
   CacheFormat format = CacheFormat::kF32;
-};
-
-// Device arrays that describe one prefill chunk: tokens [begin, begin + tokens) of one sequence.
-struct PrefillBatch {
-  uint32_t tokens = 0;
-  uint32_t begin = 0;             // absolute position of the first token
-  DeviceAddress ids = 0;          // u32 [tokens]
-  DeviceAddress positions = 0;    // u32 [tokens]
-  DeviceAddress slots = 0;        // u32 [tokens]: cache row (page * 64 + position % 64)
-  DeviceAddress block_table = 0;  // u32 [table_entries]: page of positions 64*i ..
-  uint32_t table_entries = 0;
 };
 
 // One decode step: row i is one token of its own sequence.
@@ -119,6 +110,8 @@ class Model {
   [[nodiscard]] Status record_final_norm(Recorder& recorder, uint32_t tokens);
   // logits()[0..rows) = hidden rows [first, first + rows) times the output head.
   [[nodiscard]] Status record_head(Recorder& recorder, uint32_t first, uint32_t rows);
+  // logits()[i] from hidden row rows[i]; rows that do not follow one another are gathered first.
+  [[nodiscard]] Status record_head(Recorder& recorder, std::span<const uint32_t> rows);
 
   // Whole passes: embedding, every layer, final norm.
   [[nodiscard]] Status record(Recorder& recorder, const PrefillBatch& batch,
@@ -135,6 +128,8 @@ class Model {
                                   const CacheView& cache, DeviceAddress previous_hidden);
   [[nodiscard]] Status record_mtp_head(Recorder& recorder, uint32_t index, uint32_t first,
                                        uint32_t rows);
+  [[nodiscard]] Status record_mtp_head(Recorder& recorder, uint32_t index,
+                                       std::span<const uint32_t> rows);
 
  private:
   struct Impl;

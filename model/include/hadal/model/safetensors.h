@@ -77,6 +77,9 @@ class Checkpoint {
   };
   [[nodiscard]] File file_of(const TensorView& tensor) const;
 
+  // Reads the pages under `bytes` (of one of our views) into memory ahead of their use; may be
+  // called from any thread.
+  void fetch_pages(std::span<const std::byte> bytes) const;
   // Tells the kernel that the pages under `bytes` (of one of our views) will not be read again, so
   // that resident memory while loading stays bounded.
   void release_pages(std::span<const std::byte> bytes) const;

@@ -90,7 +90,12 @@ struct LoadOptions {
   // (256-byte aligned, rows a multiple of 16 bytes). Not on discrete GPUs, which would read them
   // over the bus. The file must then stay as it is while the weights live.
   bool zero_copy = true;
-  // Called with (bytes done, bytes in all) from the loading thread; false cancels (kCancelled).
+  // Bytes that a thread of the load's own reads ahead of the copy, so that the disk does not wait
+  // for the device nor the device for the disk; as much more stays resident. 0: no thread. It has
+  // ended when load() returns.
+  uint64_t read_ahead_bytes = 0;
+  // Called with (bytes done, bytes in all) from the loading thread, at least every 16 MiB; false
+  // cancels (kCancelled): nothing stays allocated.
   std::function<bool(uint64_t, uint64_t)> progress;
 };
 
@@ -127,5 +132,9 @@ class Weights {
 [[nodiscard]] Result<uint64_t> weights_device_bytes(const Checkpoint& checkpoint,
                                                     const ModelConfig& config,
                                                     const LoadOptions& options = {});
+// The same by config.json alone, before there is a checkpoint: of one as they are published, every
+// linear in the config's weight format, the MTP module with the main model's embedding and head.
+[[nodiscard]] uint64_t weights_device_bytes(const ModelConfig& config,
+                                            const LoadOptions& options = {});
 
 }  // namespace hadal::model

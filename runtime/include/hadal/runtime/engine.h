@@ -1,12 +1,12 @@
 // Many requests at once over one model and cache: add requests, step, read tokens. No thread of its
 // own; any host loop can drive it.
 //
-// A step runs one decode batch (a row of each request that is generating) and then prefill chunks
-// within the scheduler's budget. A request's tokens do not depend on who shares its steps, on
-// chunks, on preemption or on taken-over prefixes: each row's bits depend on its sequence only,
-// prompt positions are always prefilled and generated ones always decoded
-// (hadal/runtime/scheduler.h), and a draw depends on the request's seed, the position and the
-// tokens before it. The same holds for log-probabilities, to the bit.
+// A step runs one decode batch (a row of each request that is generating) and then one prefill pass
+// over chunks of several requests, within the scheduler's budget. A request's tokens do not depend
+// on who shares its steps, on chunks, on preemption or on taken-over prefixes: each row's bits
+// depend on its sequence only, prompt positions are always prefilled and generated ones always
+// decoded (hadal/runtime/scheduler.h), and a draw depends on the request's seed, the position and
+// the tokens before it. The same holds for log-probabilities, to the bit.
 #pragma once
 
 #include <chrono>
@@ -144,11 +144,11 @@ class Engine {
   // The rows of a request in host memory, for export.
   [[nodiscard]] Status copy_rows(RequestId request, std::span<std::byte> rows);
   // A prefill-only request has its first token: its state waits for export_request.
-  [[nodiscard]] Status hand_over(RequestId request, std::vector<EngineToken>& tokens);
+  void hand_over(RequestId request, std::vector<EngineToken>& tokens);
   // What import_request asks of a state beyond its form.
   [[nodiscard]] Status check_state(const SequenceState& state, bool has_mask) const;
   [[nodiscard]] Result<HostPages> imported_rows(const SequenceState& state);
-  void run_plan(const StepPlan& plan, std::vector<EngineToken>& tokens);
+  void run_plan(StepPlan plan, std::vector<EngineToken>& tokens);
   // Ends the requests of work that could not be done, and all of them if the device is lost.
   void fail(std::span<const PlannedWork> work, const Status& status,
             std::vector<EngineToken>& tokens);
@@ -160,13 +160,13 @@ class Engine {
   void end(RequestId request, FinishReason reason, const Status& status,
            std::vector<EngineToken>& tokens);
   [[nodiscard]] Status run_decode(const StepPlan& plan, std::vector<EngineToken>& tokens);
-  [[nodiscard]] Status run_prefill(const PlannedWork& work, std::vector<EngineToken>& tokens);
+  [[nodiscard]] Status run_prefill(const StepPlan& plan, std::vector<EngineToken>& tokens);
   // Draws rows [0, rows) from the hidden rows from `first` on.
   [[nodiscard]] Status record_draw(Recorder& recorder, uint32_t first, uint32_t rows);
   // Guesses what follows each row's drawn token, in the same submission.
   [[nodiscard]] Status record_drafts(Recorder& recorder, const model::DecodeBatch& batch);
-  // The MTP layer over the rows that `work` has just prefilled.
-  [[nodiscard]] Status prefill_drafts(const PlannedWork& work);
+  // The MTP layer over the rows that have just been prefilled; guesses behind the last rows.
+  [[nodiscard]] Status prefill_drafts(const StepPlan& plan, std::span<const uint32_t> last_rows);
   // The tokens of a request's rows: its own from `row`, and those of its right drafts.
   void take_tokens(const PlannedWork& work, uint32_t row, bool drafted,
                    std::vector<EngineToken>& tokens);

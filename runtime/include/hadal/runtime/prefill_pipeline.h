@@ -1,5 +1,7 @@
-// Prefill: many tokens of one sequence at once, in chunks of at most Model options().max_tokens.
-// Compute-bound; unabsorbed attention. It meets decode only in the cache.
+// Prefill: many tokens at once, of one sequence in chunks of at most Model options().max_tokens, or
+// of several sequences in one pass: short prompts together fill the rows that make a GEMM
+// worthwhile. Compute-bound; unabsorbed attention. It meets decode only in the cache. A row's bits
+// depend on its own sequence only.
 #pragma once
 
 #include <cstdint>
@@ -23,16 +25,35 @@ struct PrefillChunk {
   bool last = false;
 };
 
+// `ids` at positions begin.. of a sequence whose earlier positions are in the cache.
+struct PrefillPart {
+  SequencePages* pages = nullptr;
+  uint32_t begin = 0;
+  std::span<const uint32_t> ids;  // at least one
+};
+
 class PrefillPipeline {
  public:
-  // The model and the cache must outlive the pipeline. Not thread-safe.
+  // At most `max_sequences` in a pass. The model and the cache must outlive the pipeline. Not
+  // thread-safe.
   [[nodiscard]] static Result<PrefillPipeline> create(Device& device, model::Model& model,
                                                       const KvCache& cache,
-                                                      const RecorderOptions& options = {});
+                                                      const RecorderOptions& options = {},
+                                                      uint32_t max_sequences = 1);
 
   // What a caller records behind a chunk (a head, a sampler), and what it reads once the chunk ran.
   using RecordHook = std::function<Status(Recorder&, const PrefillChunk&)>;
   using DoneHook = std::function<Status(const PrefillChunk&)>;
+  using PassHook = std::function<Status(Recorder&)>;
+
+  // One pass over all parts, different sequences of together at most max_tokens tokens, and waits.
+  // Their hidden states are rows of model.hidden() in the same order. Errors: as run(), and
+  // kInvalidArgument for no, too many or empty parts, or too many tokens.
+  [[nodiscard]] Status run_pass(std::span<const PrefillPart> parts, const PassHook& record = {});
+  // The MTP module `index` over one pass's rows: `ids` of a part are its tokens' successors, row i
+  // of `previous_hidden` is the final hidden state of the pass's row i.
+  [[nodiscard]] Status run_mtp_pass(uint32_t index, std::span<const PrefillPart> parts,
+                                    DeviceAddress previous_hidden, const PassHook& record = {});
 
   // Runs `ids` at positions begin.. of a sequence whose earlier positions are in the cache, and
   // waits. Errors: kInvalidArgument for an id outside the vocabulary or positions beyond the
@@ -51,19 +72,25 @@ class PrefillPipeline {
   void set_profile(std::function<void(const std::vector<DispatchTiming>&)> profile);
 
  private:
-  PrefillPipeline(Device& device, model::Model& model, const KvCache& cache, Recorder recorder,
-                  Buffer inputs);
-  [[nodiscard]] Result<model::PrefillBatch> upload(SequencePages& pages, uint32_t begin,
-                                                   std::span<const uint32_t> ids);
-  [[nodiscard]] Status check(uint32_t begin, std::span<const uint32_t> ids) const;
-  [[nodiscard]] Status run_chunk(const PrefillChunk& chunk,
-                                 const std::function<Status(Recorder&)>& forward,
-                                 const RecordHook& record, const DoneHook& done);
+  PrefillPipeline(Device& device, model::Model& model, const KvCache& cache, uint32_t max_sequences,
+                  Recorder recorder, Buffer inputs);
+  [[nodiscard]] Status check(const PrefillPart& part) const;
+  [[nodiscard]] Status check(std::span<const PrefillPart> parts) const;
+  [[nodiscard]] Result<model::PrefillBatch> upload(std::span<const PrefillPart> parts);
+  using Forward = std::function<Status(Recorder&, const model::PrefillBatch&)>;
+  [[nodiscard]] Status pass(std::span<const PrefillPart> parts, const Forward& forward,
+                            const PassHook& record);
+  // The chunks of one sequence, one pass each; `forward` gets the chunk's first row, too.
+  using ChunkForward = std::function<Status(Recorder&, const model::PrefillBatch&, uint32_t first)>;
+  [[nodiscard]] Status run_chunks(const PrefillPart& part, const ChunkForward& forward,
+                                  const RecordHook& record, const DoneHook& done);
   Device* device_;
   model::Model* model_;
   const KvCache* cache_;
+  uint32_t max_sequences_;
+  uint32_t max_entries_;  // of the block tables of a pass
   Recorder recorder_;
-  Buffer inputs_;  // u32: ids, positions, slots [max_tokens each], block table
+  Buffer inputs_;  // u32: ids, positions, slots [max_tokens each], block tables; then pieces
   std::function<void(const std::vector<DispatchTiming>&)> profile_;
 };
 
