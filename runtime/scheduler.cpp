@@ -227,9 +227,10 @@ void Scheduler::plan_swap_in(Request& request, uint32_t found, StepPlan& plan) {
 bool Scheduler::admit(Request& request, StepPlan& plan) {
   std::optional<uint32_t> found;
   while (!(found = take_pages(request))) {
-    // Only for somebody clearly more important: what is dropped has to be computed again.
+    // Only for somebody clearly more important: what is dropped has to be computed again. Waiting
+    // alone is no reason, or two that do not fit together would take turns without getting on.
     Request* victim = victim_for(request, options_.aging_steps);
-    if (!victim) return false;
+    if (!victim || victim->priority >= request.priority) return false;
     preempt(*victim, plan);
   }
   if (!request.imported) swap_policy_.returned(std::exchange(request.left_rows, 0), *found);

@@ -370,6 +370,22 @@ TEST(SchedulerHost, NothingStarves) {
   EXPECT_GT(steps, 50u);  // it did wait
 }
 
+// Two requests that do not fit together and take longer to replay than to be overtaken: one runs to
+// its end before the other goes on, or both would be preempted for ever.
+TEST(SchedulerHost, EqualsDoNotPreemptEachOther) {
+  SchedulerOptions options;
+  options.max_rows = 2, options.aging_steps = 10;
+  StubEngine engine(4, options);
+  for (uint32_t i = 0; i < 3; ++i) engine.add({prompt(60, 500 * i), 140, 0});
+  while (engine.unfinished()) {
+    ASSERT_LT(engine.steps(), 3000u);
+    ASSERT_TRUE(engine.step());
+  }
+  for (uint32_t i = 0; i < 3; ++i) {
+    EXPECT_EQ(engine.outcomes[i + 1].ids, continued(prompt(60, 500 * i), 140));
+  }
+}
+
 // Random lengths, priorities and common beginnings in a cache that is too small, with cancellations
 // and, where asked for, requests that move to another engine (the same one under a new id):
 // everybody gets the tokens that it gets alone.

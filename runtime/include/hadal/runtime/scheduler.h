@@ -8,8 +8,10 @@
 // back as they were.
 //
 // Order: the higher priority first, then the earlier request; waiting raises a request's priority
-// by one every `aging_steps`, so that nothing starves. The first request in this order is never
-// preempted, hence always some request comes to its end.
+// by one every `aging_steps`, so that nothing starves. Who is admitted loses its pages to a request
+// of a higher priority that also goes first in this order, or when another's next token finds no
+// page and it goes last. Waiting alone takes nobody's pages, so no two requests take turns without
+// new tokens, and all come to their ends.
 //
 // Source: Orca (OSDI 2022) for continuous batching, Sarathi-Serve (arXiv 2403.02310) for chunked
 // prefill beside decode, vLLM for preemption by recomputation.
