@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "hadal/grouped_gemm.h"
+#include "hadal/model/fingerprint.h"
 #include "hadal/model/model.h"
 #include "weight_placer.h"
 
@@ -184,6 +185,7 @@ Result<Weights> Weights::load(Device& device, const Checkpoint& checkpoint,
                     plan.total_bytes(), caps.device_heap_free_bytes, caps.device_heap_bytes));
   }
   Weights weights;
+  weights.fingerprint = checkpoint_fingerprint(checkpoint, config);
   for (uint64_t bytes : plan.block_bytes()) {
     HADAL_ASSIGN(Buffer block, device.allocate(bytes));
     weights.blocks_.push_back(std::move(block));

@@ -23,20 +23,24 @@ class Stopwatch {
   std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
 };
 
-SchedulerOptions scheduler_options(const EngineOptions& options, uint32_t context) {
+SchedulerOptions scheduler_options(const EngineOptions& options, uint32_t context,
+                                   uint32_t swap_pages) {
   SchedulerOptions result;
   result.max_rows = options.max_rows, result.max_chunk = options.max_chunk;
   result.max_context = context, result.aging_steps = options.aging_steps;
   result.step_seconds = options.step_seconds;
+  result.swap_pages = swap_pages, result.always_swap = options.always_swap;
   return result;
 }
 
 }  // namespace
 
-Engine::Engine(model::Model& model, const KvCache& cache, PagePool& pages, EngineOptions options,
-               PrefillPipeline prefill, DecodePipeline decode, Draws prefilled, Draws decoded,
-               bool two_queues)
-    : model_(&model),
+Engine::Engine(Device& device, model::Model& model, const KvCache& cache, PagePool& pages,
+               EngineOptions options, PrefillPipeline prefill, DecodePipeline decode,
+               Draws prefilled, Draws decoded, bool two_queues, PageTransfer transfer,
+               HostPages swap_space)
+    : device_(&device),
+      model_(&model),
       cache_(&cache),
       pages_(&pages),
       options_(options),
@@ -45,7 +49,10 @@ Engine::Engine(model::Model& model, const KvCache& cache, PagePool& pages, Engin
       prefilled_(std::move(prefilled)),
       decoded_(std::move(decoded)),
       two_queues_(two_queues),
-      scheduler_(pages, scheduler_options(options, model.options().max_context)) {}
+      scheduler_(pages,
+                 scheduler_options(options, model.options().max_context, swap_space.pages())),
+      transfer_(std::move(transfer)),
+      swap_space_(std::move(swap_space)) {}
 
 Result<Engine> Engine::create(Device& device, model::Model& model, const KvCache& cache,
                               PagePool& pages, const EngineOptions& options) {
@@ -78,8 +85,19 @@ Result<Engine> Engine::create(Device& device, model::Model& model, const KvCache
   const uint32_t vocab = model.config().vocab_size;
   HADAL_ASSIGN(Draws prefilled, Draws::create(device, options.max_rows, vocab));
   HADAL_ASSIGN(Draws decoded, Draws::create(device, options.max_rows, vocab));
-  return Engine(model, cache, pages, options, std::move(prefill), std::move(decode),
-                std::move(prefilled), std::move(decoded), of_prefill.queue != 0);
+  HADAL_ASSIGN(PageTransfer transfer, PageTransfer::create(device, cache));
+  HostPages swap_space;
+  const uint64_t swap_pages =
+      std::min<uint64_t>(options.swap_bytes / transfer.page_bytes(), 1u << 30);
+  if (swap_pages) {
+    HADAL_ASSIGN(swap_space,
+                 HostPages::create(device, transfer.page_bytes(), uint32_t(swap_pages)));
+  }
+  Engine engine(device, model, cache, pages, options, std::move(prefill), std::move(decode),
+                std::move(prefilled), std::move(decoded), of_prefill.queue != 0,
+                std::move(transfer), std::move(swap_space));
+  HADAL_TRY(engine.measure_swap());
+  return engine;
 }
 
 Result<Engine::Draws> Engine::Draws::create(Device& device, uint32_t rows, uint32_t vocab) {
@@ -130,12 +148,21 @@ Result<RequestId> Engine::add(const EngineRequest& request) {
   RequestSampling sampling(request.sampling, request.logprobs, request.mask, request.prompt,
                            model_->config().vocab_size);
   RequestOutput output(id, tokens, request.stop_ids, std::move(text));
-  requests_.emplace(id, Request{std::move(sampling), std::move(output), request.deadline, {}});
+  requests_.emplace(id, Request{std::move(sampling),
+                                std::move(output),
+                                request.deadline,
+                                {},
+                                {},
+                                request.stop_ids,
+                                request.stop,
+                                request.priority,
+                                request.prefill_only});
   if (request.deadline) deadlines_.emplace(*request.deadline, id);
   return id;
 }
 
 void Engine::cancel(RequestId request) {
+  exported_.erase(request);
   const auto found = requests_.find(request);
   if (found == requests_.end()) return;
   if (const auto& deadline = found->second.deadline) deadlines_.erase({*deadline, request});
@@ -149,9 +176,9 @@ Result<std::vector<EngineToken>> Engine::step() {
   const double waited = prefill_.waited_seconds() + decode_.waited_seconds();
   std::vector<EngineToken> tokens;
   end_late(tokens);
-  const StepPlan plan = scheduler_.plan();
+  StepPlan plan = scheduler_.plan();
   if (plan.empty()) return tokens;
-  run_plan(plan, tokens);
+  run_plan(std::move(plan), tokens);
   stats_.step_seconds += watch.seconds();
   stats_.wait_seconds += prefill_.waited_seconds() + decode_.waited_seconds() - waited;
   return tokens;
@@ -167,9 +194,17 @@ Result<std::vector<EngineToken>> Engine::step() {
 //    sequences' pages. A prompt's pages are read by decode from the next step on, behind the waits.
 //  - Pages for prefill are reserved in begin_prefill(), before the tokens of decode can free any,
 //    and none are given out before both have finished, whatever fails.
-void Engine::run_plan(const StepPlan& plan, std::vector<EngineToken>& tokens) {
+void Engine::run_plan(StepPlan plan, std::vector<EngineToken>& tokens) {
   uint32_t rows = 0, prefilled = 0;
   double decode_seconds = 0.0, prefill_seconds = 0.0;
+  if (plan.swaps()) {
+    if (const Status status = run_swaps(plan); !status.ok()) {
+      fail_swaps(plan, status, tokens);
+      if (!lost_.ok()) return;  // every request has ended
+      std::erase_if(plan.prefill,
+                    [&](const PlannedWork& work) { return !requests_.contains(work.request); });
+    }
+  }
   const bool drafting = options_.speculate && (options_.always_draft || policy_.drafts());
   const Stopwatch watch;
   Status decode = plan.decode.empty() ? Status() : begin_decode(plan, drafting);
@@ -207,6 +242,10 @@ void Engine::fail(std::span<const PlannedWork> work, const Status& status,
     for (const uint32_t page : pages.subspan(w.begin / kPageTokens)) pages_->forget(page);
     end(w.request, FinishReason::kFailed, status, tokens);
   }
+  end_all_if_lost(status, tokens);
+}
+
+void Engine::end_all_if_lost(const Status& status, std::vector<EngineToken>& tokens) {
   if (status.code() != Errc::kDeviceLost) return;
   lost_ = {Errc::kDeviceLost,
            "engine: the device is lost; it and all that was created on it must be created again"};
@@ -331,9 +370,13 @@ Status Engine::finish_prefill(const StepPlan& plan, std::span<const uint32_t> la
     scheduler_.done(work);
     if (!work.last) continue;
     const uint32_t row = drawn++;
-    if (!take_token(work.request, prefilled_, row, tokens) || !options_.speculate) continue;
-    requests_.at(work.request).draft = prefilled_.drafts.id(row);
-    scheduler_.set_drafts(work.request, 1);
+    if (!take_token(work.request, prefilled_, row, tokens)) continue;
+    if (options_.speculate) {
+      requests_.at(work.request).draft = prefilled_.drafts.id(row);
+      scheduler_.set_drafts(work.request, 1);
+    }
+    if (requests_.at(work.request).prefill_only) hand_over(work.request, tokens);
+    if (!lost_.ok()) return {};  // every request has ended
   }
   return {};
 }

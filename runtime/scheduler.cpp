@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cassert>
+#include <utility>
 
 #include "hadal/types.h"
 
@@ -13,14 +14,10 @@ namespace {
 // Prefill goes on beside decode, however slow a step is.
 constexpr uint32_t kLeastChunk = 16;
 
-// A running mean that forgets in about 10 steps.
-void learn(double& mean, double value) {
-  mean = mean == 0.0 ? value : mean + (value - mean) * 0.1;
-}
-
 }  // namespace
 
-Scheduler::Scheduler(PagePool& pool, SchedulerOptions options) : pool_(&pool), options_(options) {}
+Scheduler::Scheduler(PagePool& pool, SchedulerOptions options)
+    : pool_(&pool), options_(options), swap_space_(options.swap_pages) {}
 
 Status Scheduler::check(size_t prompt_tokens, uint32_t max_new_tokens) const {
   const auto error = [](Errc code, std::string text) {
@@ -48,15 +45,32 @@ Status Scheduler::check(size_t prompt_tokens, uint32_t max_new_tokens) const {
 
 Result<RequestId> Scheduler::add(RequestSpec spec) {
   HADAL_TRY(check(spec.prompt.size(), spec.max_new_tokens));
+  if (spec.generated.size() >= spec.max_new_tokens) {
+    return Status(
+        Errc::kInvalidArgument,
+        fmt::format("scheduler: generated tokens must be fewer than max_new_tokens of {}, "
+                    "got {}",
+                    spec.max_new_tokens, spec.generated.size()));
+  }
+  const size_t known = spec.prompt.size() + spec.generated.size();
+  if (spec.computed >= known) {
+    return Status(Errc::kInvalidArgument,
+                  fmt::format("scheduler: computed rows must be fewer than the {} tokens, got {}",
+                              known, spec.computed));
+  }
   Request request(*pool_);
   request.id = ++last_id_, request.ids = std::move(spec.prompt), request.priority = spec.priority;
   request.prompt_tokens = request.known();
   request.max_tokens = request.prompt_tokens + spec.max_new_tokens;
+  request.ids.insert(request.ids.end(), spec.generated.begin(), spec.generated.end());
+  request.computed = spec.computed;
+  request.imported = request.arriving = spec.computed > 0;
   requests_.push_back(std::move(request));
   return last_id_;
 }
 
 void Scheduler::remove(RequestId id) {
+  if (const Request* request = find_if_any(id)) swap_space_.give_back(request->host_pages);
   requests_.remove_if([id](const Request& r) { return r.id == id; });
 }
 
@@ -68,11 +82,16 @@ bool Scheduler::before(const Request& a, const Request& b) const {
   return rank(a) != rank(b) ? rank(a) > rank(b) : a.id < b.id;
 }
 
-Scheduler::Request& Scheduler::find(RequestId id) {
+Scheduler::Request* Scheduler::find_if_any(RequestId id) {
   const auto found = std::find_if(requests_.begin(), requests_.end(),
                                   [id](const Request& r) { return r.id == id; });
-  assert(found != requests_.end());
-  return *found;
+  return found == requests_.end() ? nullptr : &*found;
+}
+
+Scheduler::Request& Scheduler::find(RequestId id) {
+  Request* request = find_if_any(id);
+  assert(request);
+  return *request;
 }
 
 std::vector<Scheduler::Request*> Scheduler::admitted_in_order() {
@@ -103,16 +122,47 @@ Scheduler::Request* Scheduler::first_waiting() {
 }
 
 uint32_t Scheduler::prefill_budget(uint32_t rows) const {
-  if (rows == 0 || token_seconds_ == 0.0) return options_.max_chunk;
-  const double room = (options_.step_seconds - rows * row_seconds_) / token_seconds_;
+  if (rows == 0 || !token_seconds_.known()) return options_.max_chunk;
+  const double room =
+      (options_.step_seconds - rows * row_seconds_.value()) / token_seconds_.value();
   const uint32_t least = std::min(kLeastChunk, options_.max_chunk);
   if (!(room > least)) return least;
   return room < options_.max_chunk ? uint32_t(room) : options_.max_chunk;
 }
 
+uint32_t Scheduler::published_rows(const Request& request) {
+  if (request.imported || request.computed < request.prompt_tokens) return 0;
+  return (request.prompt_tokens - 1) / kPageTokens * kPageTokens;  // SequencePages::reuse
+}
+
+bool Scheduler::keeps(const Request& request) const {
+  const uint32_t pages = ceil_div(request.computed, kPageTokens);
+  if (pages == 0 || pages > swap_space_.free_pages()) return false;
+  if (options_.always_swap) return true;
+  SwapPolicy::Rows rows;
+  rows.prompt = std::min(request.computed, request.prompt_tokens);
+  rows.generated = request.computed - rows.prompt;
+  rows.pages = pages;
+  rows.whole_pages = published_rows(request);
+  return swap_policy_.keeps(rows, token_seconds_, row_seconds_);
+}
+
 void Scheduler::preempt(Request& request, StepPlan& plan) {
+  // One that comes in by this plan goes before everybody that the plan can still admit.
+  assert(request.host_pages.empty() && !request.arriving);
+  request.left_rows = published_rows(request);
+  if (keeps(request)) {
+    request.host_pages = swap_space_.take(ceil_div(request.computed, kPageTokens));
+    PlannedSwap swap{request.id, false, {}};
+    for (size_t i = 0; i < request.host_pages.size(); ++i) {
+      swap.pages.push_back({request.pages.block_table()[i], request.host_pages[i]});
+    }
+    plan.swap_out.push_back(std::move(swap));
+  } else {
+    request.computed = 0, request.imported = false;
+  }
   request.pages.clear();
-  request.computed = 0, request.admitted = false;
+  request.admitted = false;
   const auto is_its = [&](const PlannedWork& work) { return work.request == request.id; };
   std::erase_if(plan.decode, is_its);
   std::erase_if(plan.prefill, is_its);
@@ -155,21 +205,39 @@ void Scheduler::plan_decode(StepPlan& plan) {
   }
 }
 
+std::optional<uint32_t> Scheduler::take_pages(Request& request) {
+  // Rows from elsewhere may differ in their last bits from what was computed here: no mixing.
+  const uint32_t found =
+      request.imported ? 0
+                       : request.pages.reuse(std::span(request.ids).first(request.prompt_tokens));
+  if (request.pages.reserve(request.known() + 1).ok()) return found;
+  request.pages.clear();
+  return std::nullopt;
+}
+
+void Scheduler::plan_swap_in(Request& request, uint32_t found, StepPlan& plan) {
+  const auto table = request.pages.block_table();
+  PlannedSwap swap{request.id, request.arriving, {}};
+  for (uint32_t i = found / kPageTokens; i < ceil_div(request.computed, kPageTokens); ++i) {
+    swap.pages.push_back({table[i], request.arriving ? i : request.host_pages[i]});
+  }
+  plan.swap_in.push_back(std::move(swap));
+}
+
 bool Scheduler::admit(Request& request, StepPlan& plan) {
-  const auto take = [&] {
-    request.computed = request.pages.reuse(std::span(request.ids).first(request.prompt_tokens));
-    if (request.pages.reserve(request.known() + 1).ok()) return true;
-    request.pages.clear();
-    return false;
-  };
-  while (!take()) {
-    // Only for somebody clearly more important: what is dropped has to be computed again.
+  std::optional<uint32_t> found;
+  while (!(found = take_pages(request))) {
+    // Only for somebody clearly more important: what is dropped has to be computed again. Waiting
+    // alone is no reason, or two that do not fit together would take turns without getting on.
     Request* victim = victim_for(request, options_.aging_steps);
-    if (!victim) return false;
+    if (!victim || victim->priority >= request.priority) return false;
     preempt(*victim, plan);
   }
+  if (!request.imported) swap_policy_.returned(std::exchange(request.left_rows, 0), *found);
+  if (request.computed > 0) plan_swap_in(request, *found, plan);
+  request.computed = std::max(request.computed, *found);
   request.admitted = true;
-  stats_.reused_tokens += request.computed;
+  stats_.reused_tokens += *found;
   return true;
 }
 
@@ -191,10 +259,13 @@ void Scheduler::plan_prefill(StepPlan& plan) {
       plan_chunk(*request, budget, plan);
   }
   // In order only: a large request that does not fit is not overtaken by small ones.
-  for (size_t count = admitted.size(); budget > 0 && count < options_.max_rows; ++count) {
+  for (size_t count = admitted.size(); count < options_.max_rows; ++count) {
     Request* request = first_waiting();
-    if (!request || !admit(*request, plan)) break;
-    plan_chunk(*request, budget, plan);
+    if (!request) break;
+    // A kept request whose prompt is computed needs no budget; it goes on with the next step.
+    if (budget == 0 && request->computed < request->prompt_tokens) break;
+    if (!admit(*request, plan)) break;
+    if (request->computed < request->prompt_tokens) plan_chunk(*request, budget, plan);
   }
 }
 
@@ -210,10 +281,31 @@ void Scheduler::done(const PlannedWork& work) {
   Request& request = find(work.request);
   assert(request.computed == work.begin);
   request.computed = work.begin + work.tokens;
-  if (work.begin < request.prompt_tokens && request.computed == request.prompt_tokens) {
+  if (work.begin < request.prompt_tokens && request.computed == request.prompt_tokens &&
+      !request.imported) {
     request.pages.publish(std::span(request.ids).first(request.prompt_tokens),
                           PageOrigin::kPrefill);
   }
+}
+
+void Scheduler::swapped(const StepPlan& plan, double seconds) {
+  uint32_t out = 0, in = 0;
+  for (const PlannedSwap& swap : plan.swap_out) out += uint32_t(swap.pages.size());
+  for (const PlannedSwap& swap : plan.swap_in) {
+    in += uint32_t(swap.pages.size());
+    Request* request = find_if_any(swap.request);
+    if (!request) continue;
+    swap_space_.give_back(request->host_pages);
+    request->host_pages.clear();
+    request->arriving = false;
+    if (!request->imported && request->computed >= request->prompt_tokens) {
+      request->pages.publish(std::span(request->ids).first(request->prompt_tokens),
+                             PageOrigin::kPrefill);
+    }
+  }
+  stats_.swapped_out_pages += out, stats_.swapped_in_pages += in;
+  stats_.swap_seconds += seconds;
+  swap_policy_.moved(out + in, seconds);
 }
 
 void Scheduler::set_drafts(RequestId id, uint32_t drafts) {
@@ -234,8 +326,8 @@ void Scheduler::append(RequestId id, uint32_t token) {
 
 void Scheduler::measured(uint32_t decode_rows, double decode_seconds, uint32_t prefill_tokens,
                          double prefill_seconds) {
-  if (decode_rows) learn(row_seconds_, decode_seconds / decode_rows);
-  if (prefill_tokens) learn(token_seconds_, prefill_seconds / prefill_tokens);
+  if (decode_rows) row_seconds_.add(decode_seconds / decode_rows);
+  if (prefill_tokens) token_seconds_.add(prefill_seconds / prefill_tokens);
 }
 
 std::span<const uint32_t> Scheduler::tokens(RequestId id) const {
@@ -246,8 +338,25 @@ SequencePages& Scheduler::pages(RequestId id) {
   return find(id).pages;
 }
 
+RowsKept Scheduler::rows(RequestId id) const {
+  const Request& request = const_cast<Scheduler*>(this)->find(id);
+  RowsKept kept;
+  kept.prompt_tokens = request.prompt_tokens, kept.computed = request.computed;
+  kept.length = request.max_tokens;
+  if (request.arriving) {
+    kept.where = RowsKept::Where::kImported;
+  } else if (!request.host_pages.empty()) {
+    kept.where = RowsKept::Where::kSwapSpace, kept.pages = request.host_pages;
+  } else {
+    kept.pages = request.pages.block_table();
+  }
+  return kept;
+}
+
 SchedulerStats Scheduler::stats() const {
   SchedulerStats stats = stats_;
+  stats.swap_pages = swap_space_.total_pages();
+  stats.swap_used = stats.swap_pages - swap_space_.free_pages();
   for (const Request& r : requests_) ++(r.admitted ? stats.admitted : stats.waiting);
   return stats;
 }

@@ -1,14 +1,18 @@
-// The scheduler without a device: its plans are executed on a model of the cache whose rows are the
-// tokens themselves, so that a row computed from anything but its own prefix is noticed.
+// The scheduler without a device: its plans are executed on a model of the cache and the swap space
+// whose rows are hashes of the tokens up to them, so that a row computed from anything but its own
+// prefix is noticed, and so is a page that moved to a wrong place.
 #include "hadal/runtime/scheduler.h"
 
 #include <gtest/gtest.h>
 #include "hadal/runtime/draft_policy.h"
 
 #include <algorithm>
+#include <array>
 #include <map>
 #include <numeric>
+#include <set>
 
+#include "hadal/types.h"
 #include "support/random.h"
 
 namespace hadal::runtime {
@@ -25,11 +29,29 @@ uint32_t next_token(std::span<const uint32_t> ids) {
   return std::accumulate(ids.begin(), ids.end(), kNoTokens, hash_of) % 1000;
 }
 
-// Executes plans. A cache row holds the hash of the tokens up to its position and who wrote it.
+// A cache row: the hash of the tokens up to its position, and who wrote it.
+struct StubRow {
+  uint32_t hash = 0;
+  bool decoded = false;
+  bool imported = false;  // not computed by this engine
+};
+using StubPage = std::array<StubRow, kPageTokens>;
+
+// A request that left an engine, and what a second one needs to go on with it.
+struct StubState {
+  RequestSpec spec;
+  std::vector<StubPage> pages;
+};
+
 class StubEngine {
  public:
   StubEngine(uint32_t pages, SchedulerOptions options)
-      : pool(pages), scheduler(pool, options), options_(options), rows_(pages * kPageTokens) {}
+      : pool(pages),
+        scheduler(pool, options),
+        options_(options),
+        cache_(pages),
+        swap_(options.swap_pages) {}
+  double page_seconds = 1e-3;  // one way
 
   struct Outcome {
     std::vector<uint32_t> ids;  // prompt and generated
@@ -37,11 +59,37 @@ class StubEngine {
   };
 
   RequestId add(RequestSpec spec) {
-    const uint32_t limit = uint32_t(spec.prompt.size()) + spec.max_new_tokens;
+    const uint32_t prompt_tokens = uint32_t(spec.prompt.size());
+    const uint32_t limit = prompt_tokens + spec.max_new_tokens;
     auto id = scheduler.add(std::move(spec));
     EXPECT_TRUE(id.ok()) << id.status().message();
-    running_[*id] = {uint32_t(scheduler.tokens(*id).size()), limit};
+    running_[*id] = {prompt_tokens, limit};
     return *id;
+  }
+  RequestId import(StubState state) {
+    for (StubPage& page : state.pages) {
+      for (StubRow& row : page) row.imported = true;
+    }
+    const RequestId id = add(std::move(state.spec));
+    imported_[id] = std::move(state.pages);
+    imported_ids_.insert(id);
+    return id;
+  }
+  // What a request is now; it goes on here until it is cancelled.
+  [[nodiscard]] StubState state(RequestId id) {
+    const RowsKept rows = scheduler.rows(id);
+    const auto ids = scheduler.tokens(id);
+    StubState state;
+    state.spec.prompt.assign(ids.begin(), ids.begin() + rows.prompt_tokens);
+    state.spec.generated.assign(ids.begin() + rows.prompt_tokens, ids.end());
+    state.spec.max_new_tokens = running_[id].tokens - rows.prompt_tokens;
+    state.spec.computed = rows.computed;
+    for (uint32_t i = 0; i < ceil_div(rows.computed, kPageTokens); ++i) {
+      state.pages.push_back(rows.where == RowsKept::Where::kCache       ? cache_[rows.pages[i]]
+                            : rows.where == RowsKept::Where::kSwapSpace ? swap_[rows.pages[i]]
+                                                                        : imported_[id][i]);
+    }
+    return state;
   }
   void cancel(RequestId id) {
     scheduler.remove(id);
@@ -56,6 +104,7 @@ class StubEngine {
     for (const PlannedWork& work : plan.prefill) tokens += work.tokens;
     EXPECT_LE(rows, options_.max_rows);
     EXPECT_LE(tokens, options_.max_chunk);
+    if (plan.swaps()) execute_swaps(plan);
     for (const PlannedWork& work : plan.decode) execute(work, true);
     for (const PlannedWork& work : plan.prefill) execute(work, false);
     scheduler.measured(rows, rows * 1e-3, tokens, tokens * 1e-4);
@@ -76,19 +125,50 @@ class StubEngine {
   }
   [[nodiscard]] uint64_t steps() const { return step_; }
   [[nodiscard]] size_t unfinished() const { return running_.size(); }
+  [[nodiscard]] RequestId running(uint32_t index) const {
+    return std::next(running_.begin(), index)->first;
+  }
 
   PagePool pool;
   Scheduler scheduler;
   std::map<RequestId, Outcome> outcomes;
 
  private:
-  struct Row {
-    uint32_t hash = 0;
-    bool decoded = false;
-  };
   struct Limits {
     uint32_t prompt = 0, tokens = 0;
   };
+  StubRow& row(SequencePages& pages, uint32_t position) {
+    const uint32_t slot = pages.slot(position);
+    return cache_[slot / kPageTokens][slot % kPageTokens];
+  }
+  // The copies of one direction may run in any order: no page is written twice.
+  void execute_swaps(const StepPlan& plan) {
+    std::set<uint32_t> written;
+    uint32_t pages = 0;
+    for (const PlannedSwap& swap : plan.swap_out) {
+      ASSERT_FALSE(swap.imported);
+      for (const PageMove& move : swap.pages) {
+        ASSERT_LT(move.host_page, swap_.size());
+        ASSERT_TRUE(written.insert(move.host_page).second) << "host page " << move.host_page;
+        swap_[move.host_page] = cache_.at(move.cache_page);
+        ++pages;
+      }
+    }
+    written.clear();
+    for (const PlannedSwap& swap : plan.swap_in) {
+      ASSERT_TRUE(running_.count(swap.request));
+      const std::vector<StubPage>& from = swap.imported ? imported_.at(swap.request) : swap_;
+      for (const PageMove& move : swap.pages) {
+        ASSERT_TRUE(written.insert(move.cache_page).second) << "page " << move.cache_page;
+        ASSERT_EQ(pool.references(move.cache_page), 1u) << "somebody else's page";
+        cache_.at(move.cache_page) = from.at(move.host_page);
+        ++pages;
+      }
+      if (swap.imported) imported_.erase(swap.request);
+    }
+    scheduler.swapped(plan, pages * page_seconds);
+    ASSERT_LE(scheduler.stats().swap_used, options_.swap_pages);
+  }
   void execute(const PlannedWork& work, bool decode) {
     ASSERT_TRUE(running_.count(work.request));
     const Limits limits = running_[work.request];
@@ -102,13 +182,15 @@ class StubEngine {
     uint32_t hash = kNoTokens;
     for (uint32_t p = 0; p < work.begin + work.tokens; ++p) {
       hash = hash_of(hash, ids[p]);
-      Row& row = rows_[pages.slot(p)];
+      StubRow& r = row(pages, p);
       if (p >= work.begin) {
         ASSERT_EQ(decode, p >= limits.prompt) << "the wrong phase";
-        row = {hash, decode};
+        r = {hash, decode};
       }
-      ASSERT_EQ(row.hash, hash) << "request " << work.request << ", " << p;
-      ASSERT_EQ(row.decoded, p >= limits.prompt);
+      ASSERT_EQ(r.hash, hash) << "request " << work.request << ", " << p;
+      ASSERT_EQ(r.decoded, p >= limits.prompt);
+      // Rows from elsewhere are their request's alone.
+      ASSERT_TRUE(!r.imported || imported_ids_.count(work.request)) << work.request;
     }
     scheduler.done(work);
     if (!work.last) return;
@@ -124,7 +206,9 @@ class StubEngine {
     running_.erase(work.request);
   }
   SchedulerOptions options_;
-  std::vector<Row> rows_;
+  std::vector<StubPage> cache_, swap_;
+  std::map<RequestId, std::vector<StubPage>> imported_;  // until they are in the cache
+  std::set<RequestId> imported_ids_;
   std::map<RequestId, Limits> running_;
   uint64_t step_ = 0;
 };
@@ -286,20 +370,41 @@ TEST(SchedulerHost, NothingStarves) {
   EXPECT_GT(steps, 50u);  // it did wait
 }
 
-// 10,000 requests of random lengths, priorities and common beginnings in a cache that is too small,
-// with cancellations: everybody gets the tokens that it gets alone.
-TEST(SchedulerHost, TenThousandRandomRequests) {
-  test::Random random(9);
+// Two requests that do not fit together and take longer to replay than to be overtaken: one runs to
+// its end before the other goes on, or both would be preempted for ever.
+TEST(SchedulerHost, EqualsDoNotPreemptEachOther) {
   SchedulerOptions options;
+  options.max_rows = 2, options.aging_steps = 10;
+  StubEngine engine(4, options);
+  for (uint32_t i = 0; i < 3; ++i) engine.add({prompt(60, 500 * i), 140, 0});
+  while (engine.unfinished()) {
+    ASSERT_LT(engine.steps(), 3000u);
+    ASSERT_TRUE(engine.step());
+  }
+  for (uint32_t i = 0; i < 3; ++i) {
+    EXPECT_EQ(engine.outcomes[i + 1].ids, continued(prompt(60, 500 * i), 140));
+  }
+}
+
+// Random lengths, priorities and common beginnings in a cache that is too small, with cancellations
+// and, where asked for, requests that move to another engine (the same one under a new id):
+// everybody gets the tokens that it gets alone.
+SchedulerStats expect_tokens_of_random_requests(uint64_t requests, SchedulerOptions options,
+                                                double page_seconds, bool move) {
+  test::Random random(9);
   options.max_rows = 8, options.max_chunk = 96, options.max_context = 400;
   options.step_seconds = 0.02, options.aging_steps = 100;
   StubEngine engine(9, options);
+  engine.page_seconds = page_seconds;
+  engine.scheduler.measured_swap(1, page_seconds);
   std::map<RequestId, std::vector<uint32_t>> expected;
   std::map<RequestId, uint64_t> added;
-  uint64_t cancelled = 0, made = 0;
-  std::vector<RequestId> alive;
-  while (made < 10000 || engine.unfinished()) {
-    while (made < 10000 && engine.unfinished() < 20 && random.below(3)) {
+  uint64_t cancelled = 0, cancelled_swapped = 0, made = 0, moved = 0;
+  const auto any_running = [&] {
+    return engine.running(random.below(uint32_t(engine.unfinished())));
+  };
+  while (made < requests || engine.unfinished()) {
+    while (made < requests && engine.unfinished() < 20 && random.below(3)) {
       RequestSpec spec;
       spec.prompt = prompt(1 + random.below(random.below(4) ? 40 : 300), random.below(3) * 1000);
       spec.max_new_tokens = 1 + random.below(random.below(4) ? 12 : 90);
@@ -307,30 +412,122 @@ TEST(SchedulerHost, TenThousandRandomRequests) {
       auto ids = continued(spec.prompt, spec.max_new_tokens);
       const RequestId id = engine.add(std::move(spec));
       expected[id] = std::move(ids), added[id] = engine.steps();
-      alive.push_back(id), ++made;
+      ++made;
     }
-    if (random.below(40) == 0 && !alive.empty()) {
-      const RequestId id = alive[random.below(uint32_t(alive.size()))];
-      if (!engine.outcomes.count(id) || engine.outcomes[id].last_step == 0) {
-        engine.cancel(id);
-        expected.erase(id), ++cancelled;
-      }
+    if (random.below(40) == 0 && engine.unfinished()) {
+      const RequestId id = any_running();
+      cancelled_swapped += engine.scheduler.rows(id).where == RowsKept::Where::kSwapSpace;
+      engine.cancel(id);
+      expected.erase(id), ++cancelled;
     }
-    if (alive.size() > 100) alive.erase(alive.begin(), alive.begin() + 50);
+    if (move && random.below(20) == 0 && engine.unfinished()) {
+      const RequestId id = any_running();
+      StubState state = engine.state(id);
+      moved += state.spec.computed > 0;
+      engine.cancel(id);
+      const RequestId other = engine.import(std::move(state));
+      expected[other] = expected[id], added[other] = engine.steps();
+      expected.erase(id);
+    }
     const bool worked = engine.step();
-    ASSERT_TRUE(worked || engine.unfinished() == 0) << "stuck with " << engine.unfinished();
-    if (testing::Test::HasFatalFailure()) return;
+    EXPECT_TRUE(worked || engine.unfinished() == 0) << "stuck with " << engine.unfinished();
+    if (!worked && engine.unfinished()) break;
+    if (testing::Test::HasFatalFailure()) break;
   }
   uint64_t longest = 0;
   for (const auto& [id, ids] : expected) {
-    ASSERT_EQ(engine.outcomes[id].ids, ids) << id;
+    EXPECT_EQ(engine.outcomes[id].ids, ids) << id;
+    if (testing::Test::HasFailure()) break;
     longest = std::max(longest, engine.outcomes[id].first_step - added[id]);
   }
-  EXPECT_GT(cancelled, 100u);
-  EXPECT_GT(engine.scheduler.stats().preemptions, 100u);
-  EXPECT_GT(engine.scheduler.stats().reused_tokens, 10000u);
+  const SchedulerStats stats = engine.scheduler.stats();
+  EXPECT_GT(cancelled, requests / 100);
+  EXPECT_EQ(cancelled_swapped > 0, stats.swapped_out_pages > 0);
+  EXPECT_EQ(moved > 100, move);
+  EXPECT_GT(stats.preemptions, requests / 100);
+  EXPECT_GT(stats.reused_tokens, requests);
   EXPECT_LT(longest, 3000u) << "steps to a first token";
   EXPECT_EQ(engine.pool.free_pages(), 9u);
+  EXPECT_EQ(stats.swap_used, 0u);
+  return stats;
+}
+
+TEST(SchedulerHost, TenThousandRandomRequests) {
+  const SchedulerStats stats = expect_tokens_of_random_requests(10000, {}, 1e-3, false);
+  EXPECT_EQ(stats.swapped_out_pages, 0u);
+}
+
+// A swap space that often is too small, then one that holds everything; requests move, too.
+TEST(SchedulerHost, RandomRequestsWithSwapping) {
+  for (const uint32_t swap_pages : {3u, 100u}) {
+    SCOPED_TRACE(swap_pages);
+    SchedulerOptions options;
+    options.swap_pages = swap_pages, options.always_swap = true;
+    const SchedulerStats stats = expect_tokens_of_random_requests(3000, options, 1e-3, true);
+    EXPECT_GT(stats.swapped_out_pages, 100u);
+    EXPECT_GT(stats.swapped_in_pages, 100u);
+  }
+}
+
+// Prefill takes 1e-4 s a token and decode 1e-3 s a row, so a page's rows cost 6.4e-3 s or more.
+TEST(SchedulerHost, MeasuredTimesChooseWhetherPagesAreKept) {
+  SchedulerOptions options;
+  options.swap_pages = 100;
+  const uint64_t cheap =
+                     expect_tokens_of_random_requests(1000, options, 1e-5, false).swapped_out_pages,
+                 middling =
+                     expect_tokens_of_random_requests(1000, options, 4e-3, false).swapped_out_pages,
+                 dear =
+                     expect_tokens_of_random_requests(1000, options, 1.0, false).swapped_out_pages;
+  EXPECT_GT(cheap, middling);
+  EXPECT_GT(middling, 0u);
+  EXPECT_EQ(dear, 0u);
+}
+
+// The comparison of swap.h, term by term.
+TEST(SwapHost, KeepsWhatIsDearerToComputeAgain) {
+  SwapPolicy policy;
+  RunningMean token, row, unknown;
+  token.add(1e-4), row.add(1e-3);
+  const SwapPolicy::Rows rows{.prompt = 100, .whole_pages = 64, .generated = 20, .pages = 2};
+  EXPECT_FALSE(policy.keeps(rows, token, row)) << "a page's time is unknown";
+  policy.moved(4, 4 * 7.4e-3);  // 2 * 2 * 7.4e-3 = 0.0296 < 100 * 1e-4 + 20 * 1e-3 = 0.03
+  EXPECT_TRUE(policy.keeps(rows, token, row));
+  EXPECT_FALSE(policy.keeps(rows, unknown, row));
+  EXPECT_FALSE(policy.keeps(rows, token, unknown));
+  EXPECT_TRUE(policy.keeps({.prompt = 0, .generated = 30, .pages = 1}, unknown, row));
+  EXPECT_TRUE(policy.keeps({.prompt = 200, .generated = 0, .pages = 1}, token, unknown));
+  EXPECT_FALSE(policy.keeps({.prompt = 140, .generated = 0, .pages = 1}, token, row));
+  policy.returned(128, 32);  // a quarter: 0.03 - 0.25 * 64 * 1e-4 = 0.0284
+  EXPECT_FALSE(policy.keeps(rows, token, row));
+  policy.returned(0, 0);  // says nothing
+  const SwapPolicy::Rows fewer{.prompt = 100, .whole_pages = 12, .generated = 20, .pages = 2};
+  EXPECT_TRUE(policy.keeps(fewer, token, row));  // 0.03 - 0.25 * 12 * 1e-4 = 0.0297
+}
+
+TEST(SwapHost, SpaceIsHandedOutOnce) {
+  SwapSpace space(4);
+  EXPECT_EQ(space.take(3), (std::vector<uint32_t>{0, 1, 2}));
+  space.give_back(std::vector<uint32_t>{1});
+  EXPECT_EQ(space.free_pages(), 2u);
+  EXPECT_EQ(space.take(2), (std::vector<uint32_t>{1, 3}));
+  EXPECT_EQ(space.free_pages(), 0u);
+  EXPECT_TRUE(space.take(0).empty());
+}
+
+TEST(SchedulerHost, RefusesStatesThatCannotBe) {
+  PagePool pool(8);
+  Scheduler scheduler(pool, {});
+  const auto message = [&](std::vector<uint32_t> generated, uint32_t computed) {
+    RequestSpec spec{prompt(10, 0), 4};
+    spec.generated = std::move(generated), spec.computed = computed;
+    return scheduler.add(std::move(spec)).status().message();
+  };
+  EXPECT_EQ(message({1, 2, 3, 4}, 0),
+            "scheduler: generated tokens must be fewer than max_new_tokens of 4, got 4");
+  EXPECT_EQ(message({1, 2}, 12),
+            "scheduler: computed rows must be fewer than the 12 tokens, got 12");
+  EXPECT_EQ(message({1, 2}, 11), "");
 }
 
 // A day of serving in short: 200,000 steps with requests that come, are cancelled, run out of time,

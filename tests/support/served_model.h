@@ -18,10 +18,12 @@ inline constexpr const char* kFables = HADAL_SOURCE_DIR "/examples/models/fables
 struct Served {
   TestModel model;
   runtime::PagePool pool;
-  Served(uint32_t pages, uint32_t rows, uint32_t context)
-      : model(kFables, options(pages, rows, context)), pool(pages) {}
-  static TestModelOptions options(uint32_t pages, uint32_t rows, uint32_t context) {
+  Served(uint32_t pages, uint32_t rows, uint32_t context, CacheFormat format = CacheFormat::kF32)
+      : model(kFables, options(pages, rows, context, format)), pool(pages) {}
+  static TestModelOptions options(uint32_t pages, uint32_t rows, uint32_t context,
+                                  CacheFormat format = CacheFormat::kF32) {
     TestModelOptions o = for_context(context, 64);
+    o.cache_format = format;
     o.model.max_decode_rows = rows;
     o.pages = pages;
     return o;

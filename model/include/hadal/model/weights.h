@@ -116,6 +116,7 @@ class Weights {
   LinearWeight head;             // bfloat16 [vocab, hidden]
   std::vector<LayerWeights> layers;
   std::vector<MtpWeights> mtp;  // num_nextn_predict_layers, or empty when not loaded
+  uint64_t fingerprint = 0;     // of the checkpoint (fingerprint.h)
 
   [[nodiscard]] uint64_t device_bytes() const { return device_bytes_; }
   // Files read in place; 0 when everything was copied.

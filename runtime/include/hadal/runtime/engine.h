@@ -11,6 +11,7 @@
 #pragma once
 
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <set>
@@ -23,11 +24,13 @@
 #include "hadal/runtime/decode_pipeline.h"
 #include "hadal/runtime/draft_policy.h"
 #include "hadal/runtime/engine_token.h"
+#include "hadal/runtime/page_transfer.h"
 #include "hadal/runtime/prefill_pipeline.h"
 #include "hadal/runtime/request_output.h"
 #include "hadal/runtime/request_sampling.h"
 #include "hadal/runtime/sampler.h"
 #include "hadal/runtime/scheduler.h"
+#include "hadal/runtime/sequence_state.h"
 
 namespace hadal::runtime {
 
@@ -39,6 +42,11 @@ struct EngineOptions {
   double step_seconds = 0.1;  // SchedulerOptions
   bool speculate = false;     // with the checkpoint's MTP layer
   bool always_draft = false;  // also where measured step times say that it does not pay
+  // Host memory for the pages of preempted requests, allocated at once; 0: their rows are dropped
+  // and computed again. Kept are those that measured times say are dearer to compute
+  // (hadal/runtime/swap.h).
+  uint64_t swap_bytes = 0;
+  bool always_swap = false;                     // also where computing again is quicker
   const model::Tokenizer* tokenizer = nullptr;  // for EngineToken::text and EngineRequest::stop
 };
 
@@ -57,6 +65,9 @@ struct EngineRequest {
   // Past it the request ends between steps with kDeadline, whether it has begun or not.
   std::optional<std::chrono::steady_clock::time_point> deadline;
   int32_t priority = 0;  // higher goes first
+  // Prefill and the first token only: unless that one ends it, the request ends with kExported and
+  // export_request gives its state, once.
+  bool prefill_only = false;
 };
 
 struct EngineStats {
@@ -90,6 +101,22 @@ class Engine {
   // Between steps, in whatever state the request is; unknown and ended ones are ignored.
   void cancel(RequestId request);
 
+  // The request as bytes (hadal/runtime/sequence_state.h), between steps, in whatever state it is:
+  // the rows that it has by now go along, its deadline and mask do not. It goes on here until it is
+  // cancelled. One that ended
+  // with kExported is forgotten by this call. Errors: kInvalidArgument for an unknown or ended
+  // request; those of the device.
+  [[nodiscard]] Result<std::vector<std::byte>> export_request(RequestId request);
+  // Goes on with a request that was exported, here or elsewhere: its next tokens are those that it
+  // would have got there, if both devices compute the same bits. step() reports the tokens behind
+  // those of the state. Its rows wait in host memory until the scheduler admits it. Errors: those
+  // of parse_sequence_state and check_same_cache, and of add for what the state says;
+  // kInvalidArgument without a `mask` where the request had one, which no state can hold.
+  [[nodiscard]] Result<RequestId> import_request(std::span<const std::byte> state,
+                                                 TokenMask mask = {});
+  // What a state must fit.
+  [[nodiscard]] CacheIdentity cache_identity() const;
+
   // Runs one step and waits for it: the tokens that it gave, in the order of its rows. Nothing left
   // to do gives none. A failure (out of device memory, say) ends the requests of the submission
   // that failed, each with an entry of kFailed; everybody else's go on, and so does the engine.
@@ -106,6 +133,12 @@ class Engine {
     RequestOutput output;
     std::optional<std::chrono::steady_clock::time_point> deadline;
     std::optional<uint32_t> draft;  // of the token after the next
+    HostPages imported;             // its rows, until they are in the cache
+    // For its state, as it was asked for:
+    std::vector<uint32_t> stop_ids;
+    std::vector<std::string> stop;
+    int32_t priority = 0;
+    bool prefill_only = false;
   };
   // What a pipeline's rows are drawn by: each has its own, as both are under way at once.
   struct Draws {
@@ -113,13 +146,25 @@ class Engine {
     std::vector<Status> row_status;  // of what the rows of `tokens` were set to
     [[nodiscard]] static Result<Draws> create(Device& device, uint32_t rows, uint32_t vocab);
   };
-  Engine(model::Model& model, const KvCache& cache, PagePool& pages, EngineOptions options,
-         PrefillPipeline prefill, DecodePipeline decode, Draws prefilled, Draws decoded,
-         bool two_queues);
-  void run_plan(const StepPlan& plan, std::vector<EngineToken>& tokens);
+  Engine(Device& device, model::Model& model, const KvCache& cache, PagePool& pages,
+         EngineOptions options, PrefillPipeline prefill, DecodePipeline decode, Draws prefilled,
+         Draws decoded, bool two_queues, PageTransfer transfer, HostPages swap_space);
+  // Times a page's way to the swap space and back, so that the first preemption can compare.
+  [[nodiscard]] Status measure_swap();
+  [[nodiscard]] Status run_swaps(const StepPlan& plan);
+  // The rows of a request in host memory, for export.
+  [[nodiscard]] Status copy_rows(RequestId request, std::span<std::byte> rows);
+  // A prefill-only request has its first token: its state waits for export_request.
+  void hand_over(RequestId request, std::vector<EngineToken>& tokens);
+  // What import_request asks of a state beyond its form.
+  [[nodiscard]] Status check_state(const SequenceState& state, bool has_mask) const;
+  [[nodiscard]] Result<HostPages> imported_rows(const SequenceState& state);
+  void run_plan(StepPlan plan, std::vector<EngineToken>& tokens);
   // Ends the requests of work that could not be done, and all of them if the device is lost.
   void fail(std::span<const PlannedWork> work, const Status& status,
             std::vector<EngineToken>& tokens);
+  void fail_swaps(const StepPlan& plan, const Status& status, std::vector<EngineToken>& tokens);
+  void end_all_if_lost(const Status& status, std::vector<EngineToken>& tokens);
   [[nodiscard]] uint32_t new_tokens(const EngineRequest& request) const;
   void end_late(std::vector<EngineToken>& tokens);
   // Ends a request without a token.
@@ -144,6 +189,7 @@ class Engine {
   [[nodiscard]] bool take_token(RequestId request, const Draws& draws, uint32_t row,
                                 std::vector<EngineToken>& tokens);
 
+  Device* device_;
   model::Model* model_;
   const KvCache* cache_;
   PagePool* pages_;
@@ -154,7 +200,10 @@ class Engine {
   bool two_queues_;  // or one, which runs decode first
   Scheduler scheduler_;
   DraftPolicy policy_;
+  PageTransfer transfer_;
+  HostPages swap_space_;
   std::unordered_map<RequestId, Request> requests_;
+  std::unordered_map<RequestId, std::vector<std::byte>> exported_;
   std::set<std::pair<std::chrono::steady_clock::time_point, RequestId>> deadlines_;
   Status lost_;  // not ok: the device is lost
   EngineStats stats_;

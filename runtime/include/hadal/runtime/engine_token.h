@@ -17,6 +17,7 @@ enum class FinishReason {
   kStop,      // a stop id or a stop string
   kDeadline,  // its time was over
   kFailed,    // EngineToken::status says why
+  kExported,  // goes on in another engine (EngineRequest::prefill_only)
 };
 
 // A token of a request, or its end, or both.

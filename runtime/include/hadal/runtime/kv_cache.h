@@ -20,10 +20,14 @@ class KvCache {
   [[nodiscard]] const model::CacheView& view() const { return view_; }
   [[nodiscard]] uint64_t bytes() const { return buffer_.bytes(); }
   [[nodiscard]] const Buffer& buffer() const { return buffer_; }
+  [[nodiscard]] uint32_t layers() const { return main_layers_ + mtp_layers_; }
+  [[nodiscard]] uint32_t main_layers() const { return main_layers_; }
+  [[nodiscard]] uint64_t row_bytes() const;  // of one layer, padding included
 
  private:
   Buffer buffer_;
   model::CacheView view_;
+  uint32_t main_layers_ = 0, mtp_layers_ = 0;
 };
 
 }  // namespace hadal::runtime

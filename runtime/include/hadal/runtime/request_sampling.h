@@ -25,6 +25,10 @@ class RequestSampling {
   // must not be used, which behind a wrong guess it is not.
   [[nodiscard]] Status set_row(Sampler& sampler, uint32_t row, std::span<const uint32_t> ids,
                                std::span<const uint32_t> drafts, uint32_t position);
+  // What it was made from.
+  [[nodiscard]] const SamplingOptions& options() const { return options_; }
+  [[nodiscard]] std::optional<uint32_t> asked_logprobs() const { return logprobs_; }
+  [[nodiscard]] bool has_mask() const { return bool(mask_); }
   // After the recorder ran, where asked for.
   [[nodiscard]] std::optional<TokenLogprobs> logprobs(const Sampler& sampler, uint32_t row) const;
 
