@@ -370,8 +370,8 @@ TEST(SchedulerHost, NothingStarves) {
   EXPECT_GT(steps, 50u);  // it did wait
 }
 
-// Two requests that do not fit together and take longer to replay than to be overtaken: one runs to
-// its end before the other goes on, or both would be preempted for ever.
+// Requests that do not fit together and take longer to replay than to be overtaken: one runs to
+// its end before another goes on, or all would be preempted for ever.
 TEST(SchedulerHost, EqualsDoNotPreemptEachOther) {
   SchedulerOptions options;
   options.max_rows = 2, options.aging_steps = 10;
