@@ -34,7 +34,8 @@ SchedulerOptions scheduler_options(const EngineOptions& options, uint32_t contex
 }  // namespace
 
 Engine::Engine(model::Model& model, const KvCache& cache, PagePool& pages, EngineOptions options,
-               PrefillPipeline prefill, DecodePipeline decode, Sampler sampler, Sampler drafter)
+               PrefillPipeline prefill, DecodePipeline decode, Sampler sampler,
+               std::optional<Drafter> drafter)
     : model_(&model),
       cache_(&cache),
       pages_(&pages),
@@ -62,10 +63,9 @@ Result<Engine> Engine::create(Device& device, model::Model& model, const KvCache
     return error(fmt::format("the pool must have at most the cache's {} pages, got {}",
                              cache.view().pages, pages.total_pages()));
   }
-  if (options.speculate && model.weights().mtp.empty()) {
-    return Status(
-        Errc::kUnsupported,
-        "engine: the checkpoint has no MTP layer to speculate with, or it was not loaded");
+  if (options.draft_depth == 0 || options.draft_depth > kMaxDraftDepth) {
+    return error(
+        fmt::format("draft_depth must be 1 to {}, got {}", kMaxDraftDepth, options.draft_depth));
   }
   HADAL_ASSIGN(PrefillPipeline prefill,
                PrefillPipeline::create(device, model, cache, {},
@@ -74,9 +74,12 @@ Result<Engine> Engine::create(Device& device, model::Model& model, const KvCache
                DecodePipeline::create(device, model, cache, options.max_rows));
   HADAL_ASSIGN(Sampler sampler,
                Sampler::create(device, options.max_rows, model.config().vocab_size));
-  HADAL_ASSIGN(Sampler drafter,
-               Sampler::create(device, options.max_rows, model.config().vocab_size));
-  for (uint32_t row = 0; row < options.max_rows; ++row) drafter.set_row(row, {}, 0);  // greedy
+  std::optional<Drafter> drafter;
+  if (options.speculate) {
+    HADAL_ASSIGN(drafter, Drafter::create(device, model, cache,
+                                          {options.draft_source, options.draft_depth,
+                                           options.max_rows, options.always_draft}));
+  }
   return Engine(model, cache, pages, options, std::move(prefill), std::move(decode),
                 std::move(sampler), std::move(drafter));
 }
@@ -122,7 +125,8 @@ Result<RequestId> Engine::add(const EngineRequest& request) {
   RequestSampling sampling(request.sampling, request.logprobs, request.mask, request.prompt,
                            model_->config().vocab_size);
   RequestOutput output(id, tokens, request.stop_ids, std::move(text));
-  requests_.emplace(id, Request{std::move(sampling), std::move(output), request.deadline, {}});
+  requests_.emplace(id, Request{std::move(sampling), std::move(output), request.deadline,
+                                uint32_t(request.prompt.size()) + tokens});
   if (request.deadline) deadlines_.emplace(*request.deadline, id);
   return id;
 }
@@ -133,6 +137,7 @@ void Engine::cancel(RequestId request) {
   if (const auto& deadline = found->second.deadline) deadlines_.erase({*deadline, request});
   requests_.erase(found);
   scheduler_.remove(request);
+  if (drafter_) drafter_->end(request);
 }
 
 Result<std::vector<EngineToken>> Engine::step() {
@@ -174,6 +179,7 @@ void Engine::run_plan(const StepPlan& plan, std::vector<EngineToken>& tokens) {
 void Engine::fail(std::span<const PlannedWork> work, const Status& status,
                   std::vector<EngineToken>& tokens) {
   for (const PlannedWork& w : work) {
+    if (!requests_.count(w.request)) continue;  // ended with a token of this step
     // What the work's pages hold is unknown: nobody may take them over.
     const auto pages = scheduler_.pages(w.request).block_table();
     for (const uint32_t page : pages.subspan(w.begin / kPageTokens)) pages_->forget(page);
@@ -208,64 +214,70 @@ Status Engine::record_draw(Recorder& recorder, uint32_t first, uint32_t rows) {
   return sampler_.record(recorder, model_->logits().address(), rows);
 }
 
-Status Engine::record_drafts(Recorder& recorder, const model::DecodeBatch& batch) {
-  recorder.barrier();
-  model::DecodeBatch next = batch;
-  next.ids = sampler_.ids();
-  HADAL_TRY(model_->record_mtp(recorder, 0, next, cache_->view(), model_->hidden()));
-  HADAL_TRY(model_->record_mtp_head(recorder, 0, 0, batch.tokens));
-  return drafter_.record(recorder, model_->logits().address(), batch.tokens);
-}
-
 Status Engine::run_decode(const StepPlan& plan, std::vector<EngineToken>& tokens) {
-  const bool drafting = options_.speculate && (options_.always_draft || policy_.drafts());
-  // Every row is drawn from: a replayed one draws its next token again, which the MTP layer needs.
   std::vector<DecodeRow> rows;
   for (const PlannedWork& work : plan.decode) {
     const auto ids = scheduler_.tokens(work.request);
-    SequencePages* pages = &scheduler_.pages(work.request);
+    const auto drafts = drafter_ ? drafter_->drafts(work.request) : std::span<const uint32_t>();
     Request& request = requests_.at(work.request);
-    const auto drafts =
-        request.draft ? std::span<const uint32_t>(&*request.draft, 1) : std::span<const uint32_t>();
     for (uint32_t i = 0; i < work.tokens + work.drafts; ++i) {
       const uint32_t position = work.begin + i, row = uint32_t(rows.size());
+      const uint32_t id = i < work.tokens ? ids[position] : drafts[i - work.tokens];
       row_status_[row] = request.sampling.set_row(sampler_, row, ids, drafts, position);
-      rows.push_back({pages, position < ids.size() ? ids[position] : *request.draft, position});
+      rows.push_back({&scheduler_.pages(work.request), id, position});
     }
   }
   HADAL_TRY(sampler_.prepare(uint32_t(rows.size())).status());
   const Stopwatch watch;
-  const auto draw = [&](Recorder& recorder, const model::DecodeBatch& batch) -> Status {
-    HADAL_TRY(record_draw(recorder, 0, batch.tokens));
-    return drafting ? record_drafts(recorder, batch) : Status();
-  };
-  HADAL_TRY(decode_.step(rows, draw));
+  HADAL_TRY(decode_.step(rows, [&](Recorder& recorder, const model::DecodeBatch& batch) {
+    return record_draw(recorder, 0, batch.tokens);
+  }));
   const size_t before = tokens.size();
+  std::vector<std::pair<PlannedWork, uint32_t>> going_on;  // with the first row
   uint32_t row = 0;
   for (const PlannedWork& work : plan.decode) {
     scheduler_.done(work);
-    if (work.last) take_tokens(work, row + work.tokens - 1, drafting, tokens);
+    if (!work.last || take_tokens(work, row + work.tokens - 1, tokens)) {
+      going_on.emplace_back(work, row);
+    }
     row += work.tokens + work.drafts;
   }
-  stats_.decoded_tokens += tokens.size() - before;
-  policy_.measured(watch.seconds(), double(tokens.size() - before) / double(plan.decode.size()));
+  const size_t given = tokens.size() - before;
+  stats_.decoded_tokens += given;
+  if (!drafter_) return {};
+  drafter_->measured(watch.seconds(), double(given) / double(plan.decode.size()));
+  std::vector<DraftContext> contexts;
+  for (const auto& [work, first] : going_on) {
+    contexts.push_back(draft_context(work, first, scheduler_.tokens(work.request)));
+  }
+  HADAL_TRY(drafter_->decoded(contexts));
+  for (const auto& [work, first] : going_on) set_drafts(work.request);
   return {};
 }
 
-void Engine::take_tokens(const PlannedWork& work, uint32_t row, bool drafted,
-                         std::vector<EngineToken>& tokens) {
-  const std::optional<uint32_t> draft = requests_.at(work.request).draft;
-  if (!take_token(work.request, row, tokens)) return;
+bool Engine::take_tokens(const PlannedWork& work, uint32_t row, std::vector<EngineToken>& tokens) {
+  ++stats_.decoded_requests;
   stats_.verified_drafts += work.drafts;
-  if (work.drafts && *draft == sampler_.id(row)) {
+  const auto drafts = drafter_ ? drafter_->drafts(work.request) : std::span<const uint32_t>();
+  for (uint32_t i = 0;; ++i) {
+    if (!take_token(work.request, row + i, tokens)) return false;
+    if (i == work.drafts || drafts[i] != sampler_.id(row + i)) return true;
     ++stats_.accepted_drafts;
     scheduler_.accept_draft(work.request);
-    if (!take_token(work.request, ++row, tokens)) return;
   }
-  Request& request = requests_.at(work.request);
-  request.draft.reset();
-  if (drafted) request.draft = drafter_.id(row);
-  scheduler_.set_drafts(work.request, drafted ? 1 : 0);
+}
+
+DraftContext Engine::draft_context(const PlannedWork& work, uint32_t row,
+                                   std::span<const uint32_t> ids) {
+  DraftContext context;
+  context.request = work.request, context.pages = &scheduler_.pages(work.request);
+  context.ids = ids, context.begin = work.begin, context.hidden_row = row;
+  const auto known = uint32_t(ids.size()), length = requests_.at(work.request).length;
+  // Rows behind a wrong guess are of no use.
+  context.pairs = work.last ? known - 1 - work.begin : work.tokens;
+  // The next step gives a token without a guess, and the last token needs no row.
+  if (work.last && known < length) context.wanted = length - known - 1;
+  return context;
 }
 
 Status Engine::run_prefill(const StepPlan& plan, std::vector<EngineToken>& tokens) {
@@ -290,37 +302,34 @@ Status Engine::run_prefill(const StepPlan& plan, std::vector<EngineToken>& token
     return sampler_.record(recorder, model_->logits().address(), uint32_t(last_rows.size()));
   };
   HADAL_TRY(prefill_.run_pass(parts, draw));
-  if (options_.speculate) HADAL_TRY(prefill_drafts(plan, last_rows));
+  if (drafter_) HADAL_TRY(draft_behind_prefill(plan));
   uint32_t drawn = 0;
   for (const PlannedWork& work : plan.prefill) {
     scheduler_.done(work);
-    if (!work.last) continue;
-    const uint32_t row = drawn++;
-    if (!take_token(work.request, row, tokens) || !options_.speculate) continue;
-    requests_.at(work.request).draft = drafter_.id(row);
-    scheduler_.set_drafts(work.request, 1);
+    if (work.last && !take_token(work.request, drawn++, tokens)) continue;
+    if (drafter_) set_drafts(work.request);
   }
   return {};
 }
 
-Status Engine::prefill_drafts(const StepPlan& plan, std::span<const uint32_t> last_rows) {
-  std::vector<std::vector<uint32_t>> next_ids;  // each token's successor
-  uint32_t drawn = 0;
+// Before others can take the pages over, and also where a request ends with its first token: the
+// pages have to hold what the drafter writes, too.
+Status Engine::draft_behind_prefill(const StepPlan& plan) {
+  std::vector<std::vector<uint32_t>> known;  // tokens with those just drawn
+  std::vector<DraftContext> contexts;
+  uint32_t row = 0, drawn = 0;
   for (const PlannedWork& work : plan.prefill) {
-    const auto ids = scheduler_.tokens(work.request).subspan(work.begin + 1);
-    next_ids.emplace_back(ids.begin(), ids.begin() + (work.last ? work.tokens - 1 : work.tokens));
-    if (work.last) next_ids.back().push_back(sampler_.id(drawn++));
+    const auto ids = scheduler_.tokens(work.request);
+    known.emplace_back(ids.begin(), ids.end());
+    if (work.last) known.back().push_back(sampler_.id(drawn++));
+    contexts.push_back(draft_context(work, row, known.back()));
+    row += work.tokens;
   }
-  std::vector<PrefillPart> parts;
-  for (size_t i = 0; i < plan.prefill.size(); ++i) {
-    const PlannedWork& work = plan.prefill[i];
-    parts.push_back({&scheduler_.pages(work.request), work.begin, next_ids[i]});
-  }
-  return prefill_.run_mtp_pass(0, parts, model_->hidden(), [&](Recorder& recorder) -> Status {
-    if (last_rows.empty()) return {};
-    HADAL_TRY(model_->record_mtp_head(recorder, 0, last_rows));
-    return drafter_.record(recorder, model_->logits().address(), uint32_t(last_rows.size()));
-  });
+  return drafter_->prefilled(prefill_, contexts);
+}
+
+void Engine::set_drafts(RequestId request) {
+  scheduler_.set_drafts(request, uint32_t(drafter_->drafts(request).size()));
 }
 
 bool Engine::take_token(RequestId id, uint32_t row, std::vector<EngineToken>& tokens) {

@@ -2,11 +2,11 @@
 // own; any host loop can drive it.
 //
 // A step runs one decode batch (a row of each request that is generating) and then one prefill pass
-// over chunks of several requests, within the scheduler's budget. A request's tokens do not depend on who shares its steps, on
-// chunks, on preemption or on taken-over prefixes: each row's bits depend on its sequence only,
-// prompt positions are always prefilled and generated ones always decoded
-// (hadal/runtime/scheduler.h), and a draw depends on the request's seed, the position and the
-// tokens before it. The same holds for log-probabilities, to the bit.
+// over chunks of several requests, within the scheduler's budget. A request's tokens do not depend
+// on who shares its steps, on chunks, on preemption or on taken-over prefixes: each row's bits
+// depend on its sequence only, prompt positions are always prefilled and generated ones always
+// decoded (hadal/runtime/scheduler.h), and a draw depends on the request's seed, the position and
+// the tokens before it. The same holds for log-probabilities, to the bit.
 #pragma once
 
 #include <chrono>
@@ -20,7 +20,7 @@
 #include <vector>
 
 #include "hadal/runtime/decode_pipeline.h"
-#include "hadal/runtime/draft_policy.h"
+#include "hadal/runtime/drafter.h"
 #include "hadal/runtime/engine_token.h"
 #include "hadal/runtime/prefill_pipeline.h"
 #include "hadal/runtime/request_output.h"
@@ -36,7 +36,9 @@ struct EngineOptions {
   uint32_t max_chunk = 512;  // prefill tokens per step; at most the model's max_tokens
   uint32_t aging_steps = 512;
   double step_seconds = 0.1;  // SchedulerOptions
-  bool speculate = false;     // with the checkpoint's MTP layer
+  bool speculate = false;     // compute guesses of the next tokens beside a request's own row
+  DraftSource draft_source = DraftSource::kMtp;  // of the guesses (drafter.h)
+  uint32_t draft_depth = 1;   // guesses of a request at most, 1 to kMaxDraftDepth
   bool always_draft = false;  // also where measured step times say that it does not pay
   const model::Tokenizer* tokenizer = nullptr;  // for EngineToken::text and EngineRequest::stop
 };
@@ -63,7 +65,9 @@ struct EngineStats {
   PagePoolStats pages;
   uint64_t steps = 0, prefilled_tokens = 0, decoded_rows = 0;
   uint64_t decoded_tokens = 0;  // given by decode steps
-  uint64_t verified_drafts = 0, accepted_drafts = 0;
+  // Of decode steps: requests that they gave a token to (summed over the steps), rows that were
+  // guesses, and the right ones of them. decoded_tokens = decoded_requests + accepted_drafts.
+  uint64_t decoded_requests = 0, verified_drafts = 0, accepted_drafts = 0;
   uint64_t failed_requests = 0;
   double prefill_seconds = 0.0, decode_seconds = 0.0;  // host time around the pipelines
 };
@@ -100,10 +104,11 @@ class Engine {
     RequestSampling sampling;
     RequestOutput output;
     std::optional<std::chrono::steady_clock::time_point> deadline;
-    std::optional<uint32_t> draft;  // of the token after the next
+    uint32_t length = 0;  // prompt and new tokens
   };
   Engine(model::Model& model, const KvCache& cache, PagePool& pages, EngineOptions options,
-         PrefillPipeline prefill, DecodePipeline decode, Sampler sampler, Sampler drafter);
+         PrefillPipeline prefill, DecodePipeline decode, Sampler sampler,
+         std::optional<Drafter> drafter);
   void run_plan(const StepPlan& plan, std::vector<EngineToken>& tokens);
   // Ends the requests of work that could not be done, and all of them if the device is lost.
   void fail(std::span<const PlannedWork> work, const Status& status,
@@ -117,13 +122,15 @@ class Engine {
   [[nodiscard]] Status run_prefill(const StepPlan& plan, std::vector<EngineToken>& tokens);
   // Draws rows [0, rows) from the hidden rows from `first` on.
   [[nodiscard]] Status record_draw(Recorder& recorder, uint32_t first, uint32_t rows);
-  // Guesses what follows each row's drawn token, in the same submission.
-  [[nodiscard]] Status record_drafts(Recorder& recorder, const model::DecodeBatch& batch);
-  // The MTP layer over the rows that have just been prefilled; guesses behind the last rows.
-  [[nodiscard]] Status prefill_drafts(const StepPlan& plan, std::span<const uint32_t> last_rows);
-  // The tokens of a request's rows: its own from `row`, and those of its right drafts.
-  void take_tokens(const PlannedWork& work, uint32_t row, bool drafted,
-                   std::vector<EngineToken>& tokens);
+  // The tokens of a request's rows: its own from `row`, and those of its right drafts. False when
+  // it has ended.
+  [[nodiscard]] bool take_tokens(const PlannedWork& work, uint32_t row,
+                                 std::vector<EngineToken>& tokens);
+  // What `work` computed of a request with tokens `ids`, its rows' hidden states from `row` on.
+  [[nodiscard]] DraftContext draft_context(const PlannedWork& work, uint32_t row,
+                                           std::span<const uint32_t> ids);
+  [[nodiscard]] Status draft_behind_prefill(const StepPlan& plan);
+  void set_drafts(RequestId request);
   // The token that was drawn in `row`. False when the request has ended.
   [[nodiscard]] bool take_token(RequestId request, uint32_t row, std::vector<EngineToken>& tokens);
 
@@ -133,10 +140,10 @@ class Engine {
   EngineOptions options_;
   PrefillPipeline prefill_;
   DecodePipeline decode_;
-  Sampler sampler_, drafter_;
+  Sampler sampler_;
+  std::optional<Drafter> drafter_;  // with options_.speculate
   std::vector<Status> row_status_;  // of what the sampler's rows were set to
   Scheduler scheduler_;
-  DraftPolicy policy_;
   std::unordered_map<RequestId, Request> requests_;
   std::set<std::pair<std::chrono::steady_clock::time_point, RequestId>> deadlines_;
   Status lost_;  // not ok: the device is lost

@@ -80,7 +80,7 @@ class Scheduler {
   // its requests removed) before the next plan.
   [[nodiscard]] StepPlan plan();
   // How many drafts of its next tokens a generating request has: the next plan computes as many as
-  // rows and pages are left for, behind everybody's own tokens.
+  // rows and pages are left for, behind everybody's own tokens; rows are shared out in turn.
   void set_drafts(RequestId id, uint32_t drafts);
   // The work was executed, without its drafts.
   void done(const PlannedWork& work);
@@ -123,6 +123,7 @@ class Scheduler {
   [[nodiscard]] uint32_t prefill_budget(uint32_t rows) const;
   void preempt(Request& request, StepPlan& plan);
   void plan_decode(StepPlan& plan);
+  void plan_drafts(StepPlan& plan, uint32_t rows);  // guesses, beside `rows` planned rows
   void plan_prefill(StepPlan& plan);
   void plan_chunk(Request& request, uint32_t& budget, StepPlan& plan);
   [[nodiscard]] bool admit(Request& request, StepPlan& plan);
