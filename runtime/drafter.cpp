@@ -5,6 +5,22 @@
 
 namespace hadal::runtime {
 
+Drafter::Drafter(const DraftOptions& options, std::optional<MtpDrafter> mtp)
+    : always_(options.always), mtp_(std::move(mtp)), policy_(1) {
+  ways_.push_back({});
+  const auto add = [&](bool with_mtp, bool with_ngrams) {
+    for (uint32_t depth = 1; depth < options.depth; depth *= 2) {
+      ways_.push_back({with_mtp, with_ngrams, depth});
+    }
+    ways_.push_back({with_mtp, with_ngrams, options.depth});
+  };
+  // Cheap ones first; the last is the source as asked for, as deep as asked for.
+  if (options.source != DraftSource::kMtp) add(false, true);
+  if (options.source != DraftSource::kNgram) add(true, options.source == DraftSource::kBoth);
+  policy_ = DraftPolicy(uint32_t(ways_.size()));
+  if (always_) way_ = uint32_t(ways_.size()) - 1;
+}
+
 Result<Drafter> Drafter::create(Device& device, model::Model& model, const KvCache& cache,
                                 const DraftOptions& options) {
   if (options.source == DraftSource::kNgram) return Drafter(options, {});
@@ -13,20 +29,24 @@ Result<Drafter> Drafter::create(Device& device, model::Model& model, const KvCac
   return Drafter(options, std::move(mtp));
 }
 
-Status Drafter::prefilled(PrefillPipeline& pipeline, const DraftContext& chunk) {
-  Request& request = requests_[chunk.request];
+void Drafter::look_up(const DraftContext& context) {
+  Request& request = requests_[context.request];
   request.drafts.clear();
-  const bool drafting = options_.always || policy_.drafts();
-  const uint32_t depth = drafting ? std::min(chunk.wanted, options_.depth) : 0;
-  if (depth && options_.source != DraftSource::kMtp) {
-    request.drafts = request.ngrams.draft(chunk.ids, depth);
-  }
+  const uint32_t depth = std::min(context.wanted, ways_[way_].depth);
+  if (ways_[way_].ngrams && depth) request.drafts = request.ngrams.draft(context.ids, depth);
+}
+
+Status Drafter::prefilled(PrefillPipeline& pipeline, const DraftContext& chunk) {
+  look_up(chunk);
   if (!mtp_) return {};
+  Request& request = requests_[chunk.request];
   MtpSequence sequence;
   sequence.pages = chunk.pages, sequence.begin = sequence.cache_rows = chunk.begin;
   sequence.hidden_row = chunk.hidden_row;
   sequence.next_ids = chunk.ids.subspan(chunk.begin + 1, chunk.pairs);
-  sequence.depth = request.drafts.empty() ? depth : 0;
+  if (ways_[way_].mtp && request.drafts.empty()) {
+    sequence.depth = std::min(chunk.wanted, ways_[way_].depth);
+  }
   HADAL_TRY(mtp_->prefill(pipeline, sequence));
   request.mtp_rows = chunk.begin + chunk.pairs;
   if (sequence.depth) request.drafts.assign(mtp_->drafts(0).begin(), mtp_->drafts(0).end());
@@ -34,17 +54,11 @@ Status Drafter::prefilled(PrefillPipeline& pipeline, const DraftContext& chunk) 
 }
 
 Status Drafter::decoded(std::span<const DraftContext> contexts) {
-  for (const DraftContext& c : contexts) requests_[c.request].drafts.clear();
-  if (!options_.always && !policy_.drafts()) return {};
   const auto start = std::chrono::steady_clock::now();
-  if (options_.source != DraftSource::kMtp) {
-    for (const DraftContext& c : contexts) {
-      Request& request = requests_[c.request];
-      request.drafts = request.ngrams.draft(c.ids, std::min(c.wanted, options_.depth));
-    }
-  }
-  if (mtp_) HADAL_TRY(run_mtp(contexts));
-  seconds_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  if (!always_) way_ = policy_.way();
+  for (const DraftContext& c : contexts) look_up(c);
+  if (ways_[way_].mtp) HADAL_TRY(run_mtp(contexts));
+  seconds_ = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   return {};
 }
 
@@ -52,7 +66,7 @@ Status Drafter::run_mtp(std::span<const DraftContext> contexts) {
   std::vector<MtpSequence> sequences;
   for (const DraftContext& c : contexts) {
     const Request& request = requests_[c.request];
-    const uint32_t depth = request.drafts.empty() ? std::min(c.wanted, options_.depth) : 0;
+    const uint32_t depth = request.drafts.empty() ? std::min(c.wanted, ways_[way_].depth) : 0;
     sequences.push_back({c.pages, c.begin, c.hidden_row, c.ids.subspan(c.begin + 1, c.pairs),
                          request.mtp_rows, depth});
   }
@@ -71,8 +85,8 @@ std::span<const uint32_t> Drafter::drafts(RequestId request) const {
   return found == requests_.end() ? std::span<const uint32_t>() : found->second.drafts;
 }
 
-void Drafter::measured(double seconds, double tokens_per_request) {
-  policy_.measured(seconds + seconds_, tokens_per_request);
+void Drafter::measured(uint32_t requests, double seconds, double tokens_per_request) {
+  policy_.measured(way_, requests, seconds + seconds_, tokens_per_request);
   seconds_ = 0.0;
 }
 

@@ -245,7 +245,8 @@ Status Engine::run_decode(const StepPlan& plan, std::vector<EngineToken>& tokens
   const size_t given = tokens.size() - before;
   stats_.decoded_tokens += given;
   if (!drafter_) return {};
-  drafter_->measured(watch.seconds(), double(given) / double(plan.decode.size()));
+  const auto requests = uint32_t(plan.decode.size());
+  drafter_->measured(requests, watch.seconds(), double(given) / requests);
   std::vector<DraftContext> contexts;
   for (const auto& [work, first] : going_on) {
     contexts.push_back(draft_context(work, first, scheduler_.tokens(work.request)));

@@ -64,9 +64,9 @@ class Drafter {
   // The request's guesses until the next call about it.
   [[nodiscard]] std::span<const uint32_t> drafts(RequestId request) const;
   void end(RequestId request) { requests_.erase(request); }
-  // What a decode step did that computed the guesses: its seconds without drafting, and its tokens
-  // for each request.
-  void measured(double seconds, double tokens_per_request);
+  // What a decode step of `requests` did that computed the guesses: its seconds without drafting,
+  // and its tokens for each request. Called before decoded().
+  void measured(uint32_t requests, double seconds, double tokens_per_request);
 
  private:
   struct Request {
@@ -74,13 +74,21 @@ class Drafter {
     std::vector<uint32_t> drafts;
     NgramDrafter ngrams;
   };
-  Drafter(DraftOptions options, std::optional<MtpDrafter> mtp)
-      : options_(options), mtp_(std::move(mtp)) {}
+  // How guesses are made: what the policy chooses among.
+  struct Way {
+    bool mtp = false, ngrams = false;
+    uint32_t depth = 0;
+  };
+  Drafter(const DraftOptions& options, std::optional<MtpDrafter> mtp);
+  // N-gram guesses of a request, where the way has them.
+  void look_up(const DraftContext& context);
   [[nodiscard]] Status run_mtp(std::span<const DraftContext> requests);
 
-  DraftOptions options_;
+  bool always_;
   std::optional<MtpDrafter> mtp_;
+  std::vector<Way> ways_;  // [0]: no guesses
   DraftPolicy policy_;
+  uint32_t way_ = 0;  // of the guesses of the step to come
   std::unordered_map<RequestId, Request> requests_;
   double seconds_ = 0.0;  // of drafting for the step to come
 };
