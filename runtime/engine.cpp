@@ -257,13 +257,15 @@ Status Engine::run_decode(const StepPlan& plan, std::vector<EngineToken>& tokens
 }
 
 bool Engine::take_tokens(const PlannedWork& work, uint32_t row, std::vector<EngineToken>& tokens) {
-  ++stats_.decoded_requests;
   stats_.verified_drafts += work.drafts;
   const auto drafts = drafter_ ? drafter_->drafts(work.request) : std::span<const uint32_t>();
   for (uint32_t i = 0;; ++i) {
-    if (!take_token(work.request, row + i, tokens)) return false;
+    const size_t before = tokens.size();
+    const bool goes_on = take_token(work.request, row + i, tokens);
+    if (i == 0) stats_.decoded_requests += tokens.size() > before;
+    if (i > 0 && tokens.size() > before) ++stats_.accepted_drafts;
+    if (!goes_on) return false;
     if (i == work.drafts || drafts[i] != sampler_.id(row + i)) return true;
-    ++stats_.accepted_drafts;
     scheduler_.accept_draft(work.request);
   }
 }
