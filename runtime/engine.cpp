@@ -25,7 +25,8 @@ class Stopwatch {
 
 SchedulerOptions scheduler_options(const EngineOptions& options, uint32_t context) {
   SchedulerOptions result;
-  result.max_rows = options.max_rows, result.max_chunk = options.max_chunk;
+  result.max_rows = options.max_rows, result.max_requests = options.max_requests;
+  result.max_chunk = options.max_chunk;
   result.max_context = context, result.aging_steps = options.aging_steps;
   result.step_seconds = options.step_seconds;
   return result;

@@ -200,7 +200,9 @@ void Scheduler::plan_prefill(StepPlan& plan) {
       plan_chunk(*request, budget, plan);
   }
   // In order only: a large request that does not fit is not overtaken by small ones.
-  for (size_t count = admitted.size(); budget > 0 && count < options_.max_rows; ++count) {
+  const uint32_t most = options_.max_requests ? std::min(options_.max_requests, options_.max_rows)
+                                              : options_.max_rows;
+  for (size_t count = admitted.size(); budget > 0 && count < most; ++count) {
     Request* request = first_waiting();
     if (!request || !admit(*request, plan)) break;
     plan_chunk(*request, budget, plan);

@@ -254,6 +254,15 @@ TEST(SchedulerHost, DraftsTakeRowsThatAreLeft) {
   EXPECT_EQ(plan.decode[0].drafts, 0u);
 }
 
+TEST(SchedulerHost, RowsMayBeLeftForDrafts) {
+  PagePool pool(8);
+  SchedulerOptions options;
+  options.max_rows = 4, options.max_requests = 2;
+  Scheduler scheduler(pool, options);
+  for (uint32_t i = 0; i < 3; ++i) ASSERT_TRUE(scheduler.add({prompt(10, 50 * i), 9}).ok());
+  EXPECT_EQ(scheduler.plan().prefill.size(), 2u);
+}
+
 // Three generating requests with four guesses each, in seven rows: nobody's second guess before
 // somebody's first, and the fourth row left goes to the first in order.
 TEST(SchedulerHost, DraftRowsAreSharedOutInTurn) {

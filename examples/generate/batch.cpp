@@ -137,6 +137,7 @@ Status generate_batch(const BatchRequest& request) {
   runtime::EngineOptions options;
   options.tokenizer = &tokenizer;
   options.max_rows = uint32_t(std::min<size_t>(prompts.size(), request.rows));
+  options.max_requests = options.max_rows;
   if (request.speculate) {
     options.speculate = true, options.draft_source = *request.speculate;
     options.draft_depth = request.draft_depth, options.always_draft = request.always_draft;

@@ -31,9 +31,10 @@
 namespace hadal::runtime {
 
 struct EngineOptions {
-  uint32_t max_rows = 32;    // requests that generate at once; at most the model's max_decode_rows
-                             // and max_logit_rows
-  uint32_t max_chunk = 512;  // prefill tokens per step; at most the model's max_tokens
+  uint32_t max_rows = 32;     // rows of a decode step, guesses included; at most the model's
+                              // max_decode_rows and max_logit_rows
+  uint32_t max_requests = 0;  // that generate at once, the other rows are for guesses; 0: max_rows
+  uint32_t max_chunk = 512;   // prefill tokens per step; at most the model's max_tokens
   uint32_t aging_steps = 512;
   double step_seconds = 0.1;  // SchedulerOptions
   bool speculate = false;     // compute guesses of the next tokens beside a request's own row

@@ -28,7 +28,8 @@ namespace hadal::runtime {
 using RequestId = uint64_t;
 
 struct SchedulerOptions {
-  uint32_t max_rows = 32;       // rows of a decode step, and admitted requests
+  uint32_t max_rows = 32;       // rows of a decode step
+  uint32_t max_requests = 0;    // admitted at once, at most max_rows; 0: max_rows
   uint32_t max_chunk = 512;     // tokens of a prefill chunk
   uint32_t max_context = 4096;  // positions of a request, prompt and generated
   uint32_t aging_steps = 512;   // of waiting that weigh as much as one priority
