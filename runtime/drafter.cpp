@@ -36,20 +36,17 @@ void Drafter::look_up(const DraftContext& context) {
   if (ways_[way_].ngrams && depth) request.drafts = request.ngrams.draft(context.ids, depth);
 }
 
-Status Drafter::prefilled(PrefillPipeline& pipeline, const DraftContext& chunk) {
-  look_up(chunk);
+Status Drafter::prefilled(PrefillPipeline& pipeline, std::span<const DraftContext> chunks) {
+  for (const DraftContext& c : chunks) look_up(c);
   if (!mtp_) return {};
-  Request& request = requests_[chunk.request];
-  MtpSequence sequence;
-  sequence.pages = chunk.pages, sequence.begin = sequence.cache_rows = chunk.begin;
-  sequence.hidden_row = chunk.hidden_row;
-  sequence.next_ids = chunk.ids.subspan(chunk.begin + 1, chunk.pairs);
-  if (ways_[way_].mtp && request.drafts.empty()) {
-    sequence.depth = std::min(chunk.wanted, ways_[way_].depth);
+  std::vector<MtpSequence> sequences;
+  for (const DraftContext& c : chunks) {
+    requests_[c.request].mtp_rows =
+        c.begin;  // of this prefill: before it, they may have been dropped
+    sequences.push_back(mtp_sequence(c));
   }
-  HADAL_TRY(mtp_->prefill(pipeline, sequence));
-  request.mtp_rows = chunk.begin + chunk.pairs;
-  if (sequence.depth) request.drafts.assign(mtp_->drafts(0).begin(), mtp_->drafts(0).end());
+  HADAL_TRY(mtp_->prefill(pipeline, sequences));
+  take_drafts(chunks, sequences);
   return {};
 }
 
@@ -57,27 +54,36 @@ Status Drafter::decoded(std::span<const DraftContext> contexts) {
   const auto start = std::chrono::steady_clock::now();
   if (!always_) way_ = policy_.way();
   for (const DraftContext& c : contexts) look_up(c);
-  if (ways_[way_].mtp) HADAL_TRY(run_mtp(contexts));
+  if (ways_[way_].mtp) {
+    std::vector<MtpSequence> sequences;
+    for (const DraftContext& c : contexts) sequences.push_back(mtp_sequence(c));
+    HADAL_TRY(mtp_->draft(sequences));
+    take_drafts(contexts, sequences);
+  }
   seconds_ = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   return {};
 }
 
-Status Drafter::run_mtp(std::span<const DraftContext> contexts) {
-  std::vector<MtpSequence> sequences;
-  for (const DraftContext& c : contexts) {
-    const Request& request = requests_[c.request];
-    const uint32_t depth = request.drafts.empty() ? std::min(c.wanted, ways_[way_].depth) : 0;
-    sequences.push_back({c.pages, c.begin, c.hidden_row, c.ids.subspan(c.begin + 1, c.pairs),
-                         request.mtp_rows, depth});
+MtpSequence Drafter::mtp_sequence(const DraftContext& context) {
+  const Request& request = requests_[context.request];
+  MtpSequence sequence;
+  sequence.pages = context.pages, sequence.begin = context.begin;
+  sequence.hidden_row = context.hidden_row, sequence.cache_rows = request.mtp_rows;
+  sequence.next_ids = context.ids.subspan(context.begin + 1, context.pairs);
+  if (ways_[way_].mtp && request.drafts.empty()) {
+    sequence.depth = std::min(context.wanted, ways_[way_].depth);
   }
-  HADAL_TRY(mtp_->draft(sequences));
+  return sequence;
+}
+
+void Drafter::take_drafts(std::span<const DraftContext> contexts,
+                          std::span<const MtpSequence> sequences) {
   for (size_t i = 0; i < contexts.size(); ++i) {
     Request& request = requests_[contexts[i].request];
     request.mtp_rows += contexts[i].pairs;
     if (sequences[i].depth == 0) continue;
     request.drafts.assign(mtp_->drafts(i).begin(), mtp_->drafts(i).end());
   }
-  return {};
 }
 
 std::span<const uint32_t> Drafter::drafts(RequestId request) const {

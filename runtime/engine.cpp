@@ -233,7 +233,7 @@ Status Engine::run_decode(const StepPlan& plan, std::vector<EngineToken>& tokens
   HADAL_TRY(decode_.step(rows, [&](Recorder& recorder, const model::DecodeBatch& batch) {
     return record_draw(recorder, 0, batch.tokens);
   }));
-  const size_t before = tokens.size();
+  const uint64_t before = stats_.decoded_tokens;
   std::vector<std::pair<PlannedWork, uint32_t>> going_on;  // with the first row
   uint32_t row = 0;
   for (const PlannedWork& work : plan.decode) {
@@ -243,11 +243,9 @@ Status Engine::run_decode(const StepPlan& plan, std::vector<EngineToken>& tokens
     }
     row += work.tokens + work.drafts;
   }
-  const size_t given = tokens.size() - before;
-  stats_.decoded_tokens += given;
   if (!drafter_) return {};
   const auto requests = uint32_t(plan.decode.size());
-  drafter_->measured(requests, watch.seconds(), double(given) / requests);
+  drafter_->measured(requests, watch.seconds(), double(stats_.decoded_tokens - before) / requests);
   std::vector<DraftContext> contexts;
   for (const auto& [work, first] : going_on) {
     contexts.push_back(draft_context(work, first, scheduler_.tokens(work.request)));
@@ -261,10 +259,10 @@ bool Engine::take_tokens(const PlannedWork& work, uint32_t row, std::vector<Engi
   stats_.verified_drafts += work.drafts;
   const auto drafts = drafter_ ? drafter_->drafts(work.request) : std::span<const uint32_t>();
   for (uint32_t i = 0;; ++i) {
-    const size_t before = tokens.size();
     const bool goes_on = take_token(work.request, row + i, tokens);
-    if (i == 0) stats_.decoded_requests += tokens.size() > before;
-    if (i > 0 && tokens.size() > before) ++stats_.accepted_drafts;
+    const bool given = tokens.back().has_token;  // every call adds an entry
+    stats_.decoded_tokens += given;
+    (i == 0 ? stats_.decoded_requests : stats_.accepted_drafts) += given;
     if (!goes_on) return false;
     if (i == work.drafts || drafts[i] != sampler_.id(row + i)) return true;
     scheduler_.accept_draft(work.request);

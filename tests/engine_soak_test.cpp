@@ -110,6 +110,7 @@ void EngineSoakGpu::soak(uint32_t steps) {
       alive.erase(victim), ++cancelled;
     }
     std::optional<VulkanFault> fault;
+    // engine.
     if (random.below(25) == 0) {
       fault.emplace(*device(), VulkanFault::Call::kQueueSubmit, VK_ERROR_OUT_OF_DEVICE_MEMORY,
                     random.below(3), 1);
@@ -132,6 +133,7 @@ void EngineSoakGpu::soak(uint32_t steps) {
     EXPECT_GT(ends[finish], steps / 200) << int(finish);
   }
   RecordProperty("resident_growth_bytes", std::to_string(growth));
+  RecordProperty("preemptions", std::to_string(stats.scheduler.preemptions));
 #ifndef __SANITIZE_ADDRESS__  // which keeps freed memory
   // A leak of one token's entry or of one recorded command per step would show.
   if (steps >= 2000) {

@@ -206,7 +206,9 @@ TEST_F(SpeculationGpu, KeepsTheDistribution) {
   EXPECT_LT(chi_square_over_quantile(thirds, third), 1.0);
   // The test has the power to refute: another temperature, and one in five (two) draws that are not
   // the guess taken for it, as a verification that takes guesses too easily would.
-  if (many) EXPECT_GT(chi_square_over_quantile(seconds, hotter), 1.0);
+  if (many) {
+    EXPECT_GT(chi_square_over_quantile(seconds, hotter), 1.0);
+  }
   uint32_t others = 0;
   for (const auto& drawn : all) {
     if (drawn[0] != context[0] || drawn[1] == context[1] || ++others % (many ? 5 : 2)) continue;

@@ -82,7 +82,9 @@ class Drafter {
   Drafter(const DraftOptions& options, std::optional<MtpDrafter> mtp);
   // N-gram guesses of a request, where the way has them.
   void look_up(const DraftContext& context);
-  [[nodiscard]] Status run_mtp(std::span<const DraftContext> requests);
+  // What the MTP layer gets of a request, and what is known then.
+  [[nodiscard]] MtpSequence mtp_sequence(const DraftContext& context);
+  void take_drafts(std::span<const DraftContext> contexts, std::span<const MtpSequence> sequences);
 
   bool always_;
   std::optional<MtpDrafter> mtp_;
