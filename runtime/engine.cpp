@@ -26,7 +26,8 @@ class Stopwatch {
 SchedulerOptions scheduler_options(const EngineOptions& options, uint32_t context,
                                    uint32_t swap_pages) {
   SchedulerOptions result;
-  result.max_rows = options.max_rows, result.max_chunk = options.max_chunk;
+  result.max_rows = options.max_rows, result.max_requests = options.max_requests;
+  result.max_chunk = options.max_chunk;
   result.max_context = context, result.aging_steps = options.aging_steps;
   result.step_seconds = options.step_seconds;
   result.swap_pages = swap_pages, result.always_swap = options.always_swap;
@@ -37,8 +38,8 @@ SchedulerOptions scheduler_options(const EngineOptions& options, uint32_t contex
 
 Engine::Engine(Device& device, model::Model& model, const KvCache& cache, PagePool& pages,
                EngineOptions options, PrefillPipeline prefill, DecodePipeline decode,
-               Draws prefilled, Draws decoded, bool two_queues, PageTransfer transfer,
-               HostPages swap_space)
+               Draws prefilled, Draws decoded, std::optional<Drafter> drafter, bool two_queues,
+               PageTransfer transfer, HostPages swap_space)
     : device_(&device),
       model_(&model),
       cache_(&cache),
@@ -48,6 +49,7 @@ Engine::Engine(Device& device, model::Model& model, const KvCache& cache, PagePo
       decode_(std::move(decode)),
       prefilled_(std::move(prefilled)),
       decoded_(std::move(decoded)),
+      drafter_(std::move(drafter)),
       two_queues_(two_queues),
       scheduler_(pages,
                  scheduler_options(options, model.options().max_context, swap_space.pages())),
@@ -70,10 +72,9 @@ Result<Engine> Engine::create(Device& device, model::Model& model, const KvCache
     return error(fmt::format("the pool must have at most the cache's {} pages, got {}",
                              cache.view().pages, pages.total_pages()));
   }
-  if (options.speculate && model.weights().mtp.empty()) {
-    return Status(
-        Errc::kUnsupported,
-        "engine: the checkpoint has no MTP layer to speculate with, or it was not loaded");
+  if (options.draft_depth == 0 || options.draft_depth > kMaxDraftDepth) {
+    return error(
+        fmt::format("draft_depth must be 1 to {}, got {}", kMaxDraftDepth, options.draft_depth));
   }
   RecorderOptions of_prefill;
   of_prefill.queue = device.queue_count() - 1;  // decode has the first
@@ -85,6 +86,14 @@ Result<Engine> Engine::create(Device& device, model::Model& model, const KvCache
   const uint32_t vocab = model.config().vocab_size;
   HADAL_ASSIGN(Draws prefilled, Draws::create(device, options.max_rows, vocab));
   HADAL_ASSIGN(Draws decoded, Draws::create(device, options.max_rows, vocab));
+  std::optional<Drafter> drafter;
+  if (options.speculate) {
+    HADAL_ASSIGN(drafter, Drafter::create(device, model, decode.pass(), cache,
+                                          {options.draft_source, options.draft_depth,
+                                           options.max_rows, options.always_draft}));
+    // Pages that somebody filled who does not draft lack the MTP layer's rows.
+    if (drafter->writes_rows()) pages.forget_all();
+  }
   HADAL_ASSIGN(PageTransfer transfer, PageTransfer::create(device, cache));
   HostPages swap_space;
   const uint64_t swap_pages =
@@ -94,7 +103,7 @@ Result<Engine> Engine::create(Device& device, model::Model& model, const KvCache
                  HostPages::create(device, transfer.page_bytes(), uint32_t(swap_pages)));
   }
   Engine engine(device, model, cache, pages, options, std::move(prefill), std::move(decode),
-                std::move(prefilled), std::move(decoded), of_prefill.queue != 0,
+                std::move(prefilled), std::move(decoded), std::move(drafter), of_prefill.queue != 0,
                 std::move(transfer), std::move(swap_space));
   HADAL_TRY(engine.measure_swap());
   return engine;
@@ -102,9 +111,7 @@ Result<Engine> Engine::create(Device& device, model::Model& model, const KvCache
 
 Result<Engine::Draws> Engine::Draws::create(Device& device, uint32_t rows, uint32_t vocab) {
   HADAL_ASSIGN(Sampler tokens, Sampler::create(device, rows, vocab));
-  HADAL_ASSIGN(Sampler drafts, Sampler::create(device, rows, vocab));
-  for (uint32_t row = 0; row < rows; ++row) drafts.set_row(row, {}, 0);  // greedy
-  return Draws{std::move(tokens), std::move(drafts), std::vector<Status>(rows)};
+  return Draws{std::move(tokens), std::vector<Status>(rows)};
 }
 
 uint32_t Engine::new_tokens(const EngineRequest& request) const {
@@ -151,7 +158,7 @@ Result<RequestId> Engine::add(const EngineRequest& request) {
   requests_.emplace(id, Request{std::move(sampling),
                                 std::move(output),
                                 request.deadline,
-                                {},
+                                uint32_t(request.prompt.size()) + tokens,
                                 {},
                                 request.stop_ids,
                                 request.stop,
@@ -168,20 +175,26 @@ void Engine::cancel(RequestId request) {
   if (const auto& deadline = found->second.deadline) deadlines_.erase({*deadline, request});
   requests_.erase(found);
   scheduler_.remove(request);
+  if (drafter_) drafter_->end(request);
 }
 
 Result<std::vector<EngineToken>> Engine::step() {
   HADAL_TRY(lost_);
   const Stopwatch watch;
-  const double waited = prefill_.waited_seconds() + decode_.waited_seconds();
+  const double waited = waited_seconds();
   std::vector<EngineToken> tokens;
   end_late(tokens);
   StepPlan plan = scheduler_.plan();
   if (plan.empty()) return tokens;
   run_plan(std::move(plan), tokens);
   stats_.step_seconds += watch.seconds();
-  stats_.wait_seconds += prefill_.waited_seconds() + decode_.waited_seconds() - waited;
+  stats_.wait_seconds += waited_seconds() - waited;
   return tokens;
+}
+
+double Engine::waited_seconds() const {
+  return prefill_.waited_seconds() + decode_.waited_seconds() +
+         (drafter_ ? drafter_->waited_seconds() : 0.0);
 }
 
 // Both pipelines are under way at once, and where the device has a queue for each they run at once.
@@ -194,6 +207,8 @@ Result<std::vector<EngineToken>> Engine::step() {
 //    sequences' pages. A prompt's pages are read by decode from the next step on, behind the waits.
 //  - Pages for prefill are reserved in begin_prefill(), before the tokens of decode can free any,
 //    and none are given out before both have finished, whatever fails.
+// Guesses are made when both have finished: on one queue those behind decode would wait for
+// prefill, and what they cost is measured.
 void Engine::run_plan(StepPlan plan, std::vector<EngineToken>& tokens) {
   uint32_t rows = 0, prefilled = 0;
   double decode_seconds = 0.0, prefill_seconds = 0.0;
@@ -205,11 +220,11 @@ void Engine::run_plan(StepPlan plan, std::vector<EngineToken>& tokens) {
                     [&](const PlannedWork& work) { return !requests_.contains(work.request); });
     }
   }
-  const bool drafting = options_.speculate && (options_.always_draft || policy_.drafts());
   const Stopwatch watch;
-  Status decode = plan.decode.empty() ? Status() : begin_decode(plan, drafting);
+  Status decode = plan.decode.empty() ? Status() : begin_decode(plan);
   const double begun = watch.seconds();
   std::vector<uint32_t> last_rows;
+  RowsOfWork going_on;
   Status prefill = plan.prefill.empty() ? Status() : begin_prefill(plan, last_rows);
   if (decode.ok()) decode = decode_.finish();
   if (!decode.ok()) {
@@ -218,16 +233,27 @@ void Engine::run_plan(StepPlan plan, std::vector<EngineToken>& tokens) {
   } else if (!plan.decode.empty()) {
     for (const PlannedWork& work : plan.decode) rows += work.tokens + work.drafts;
     decode_seconds = watch.seconds();
-    take_decoded(plan, drafting, decode_seconds, tokens);
+    going_on = take_decoded(plan, decode_seconds, tokens);
   }
   if (!lost_.ok()) return;  // every request has ended
-  if (prefill.ok() && !plan.prefill.empty()) prefill = finish_prefill(plan, last_rows, tokens);
-  if (!prefill.ok()) {
-    fail(plan.prefill, prefill, tokens);
-  } else if (!plan.prefill.empty()) {
-    for (const PlannedWork& work : plan.prefill) prefilled += work.tokens;
-    prefill_seconds = watch.seconds() - (two_queues_ ? begun : decode_seconds);
+  if (prefill.ok()) prefill = prefill_.finish();
+  if (!prefill.ok()) fail(plan.prefill, prefill, tokens);
+  if (!lost_.ok()) return;
+  const double finished = watch.seconds();
+  if (const Status status = draft_behind_decode(going_on); !status.ok()) {
+    fail(plan.decode, status, tokens);
+    if (!lost_.ok()) return;
   }
+  const double drafting = plan.decode.empty() ? 0.0 : watch.seconds() - finished;
+  if (prefill.ok() && !plan.prefill.empty()) {
+    if (const Status status = take_prefilled(plan, tokens); status.ok()) {
+      for (const PlannedWork& work : plan.prefill) prefilled += work.tokens;
+      prefill_seconds = watch.seconds() - (two_queues_ ? begun : decode_seconds) - drafting;
+    } else {
+      fail(plan.prefill, status, tokens);
+    }
+  }
+  decode_seconds += drafting;
   scheduler_.measured(rows, decode_seconds, prefilled, prefill_seconds);
   ++stats_.steps;
   stats_.decoded_rows += rows, stats_.prefilled_tokens += prefilled;
@@ -237,6 +263,7 @@ void Engine::run_plan(StepPlan plan, std::vector<EngineToken>& tokens) {
 void Engine::fail(std::span<const PlannedWork> work, const Status& status,
                   std::vector<EngineToken>& tokens) {
   for (const PlannedWork& w : work) {
+    if (!requests_.contains(w.request)) continue;  // ended with a token of this step
     // What the work's pages hold is unknown: nobody may take them over.
     const auto pages = scheduler_.pages(w.request).block_table();
     for (const uint32_t page : pages.subspan(w.begin / kPageTokens)) pages_->forget(page);
@@ -270,71 +297,48 @@ void Engine::end(RequestId request, FinishReason reason, const Status& status,
   cancel(request);
 }
 
-Status Engine::record_decoded(Recorder& recorder, const model::DecodeBatch& batch, bool drafting) {
-  model::Pass& pass = decode_.pass();
-  HADAL_TRY(pass.record_head(recorder, 0, batch.tokens));
-  HADAL_TRY(decoded_.tokens.record(recorder, pass.logits().address(), batch.tokens));
-  if (!drafting) return {};
-  recorder.barrier();
-  model::DecodeBatch next = batch;
-  next.ids = decoded_.tokens.ids();
-  HADAL_TRY(pass.record_mtp(recorder, 0, next, cache_->view(), pass.hidden()));
-  HADAL_TRY(pass.record_mtp_head(recorder, 0, 0, batch.tokens));
-  return decoded_.drafts.record(recorder, pass.logits().address(), batch.tokens);
-}
-
-Status Engine::begin_decode(const StepPlan& plan, bool drafting) {
-  // Every row is drawn from: a replayed one draws its next token again, which the MTP layer needs.
+Status Engine::begin_decode(const StepPlan& plan) {
+  // Every row is drawn from: a replayed one draws its next token again.
   std::vector<DecodeRow> rows;
   for (const PlannedWork& work : plan.decode) {
     const auto ids = scheduler_.tokens(work.request);
+    const auto drafts = drafter_ ? drafter_->drafts(work.request) : std::span<const uint32_t>();
     SequencePages* pages = &scheduler_.pages(work.request);
     Request& request = requests_.at(work.request);
-    const auto drafts =
-        request.draft ? std::span<const uint32_t>(&*request.draft, 1) : std::span<const uint32_t>();
     for (uint32_t i = 0; i < work.tokens + work.drafts; ++i) {
       const uint32_t position = work.begin + i, row = uint32_t(rows.size());
+      const uint32_t id = i < work.tokens ? ids[position] : drafts[i - work.tokens];
       decoded_.row_status[row] =
           request.sampling.set_row(decoded_.tokens, row, ids, drafts, position);
-      rows.push_back({pages, position < ids.size() ? ids[position] : *request.draft, position});
+      rows.push_back({pages, id, position});
     }
   }
   HADAL_ASSIGN(const uint64_t prepared, decoded_.tokens.prepare(uint32_t(rows.size())));
-  return decode_.begin(rows, /*key=*/prepared * 2 + drafting,
-                       [&](Recorder& recorder, const model::DecodeBatch& batch) {
-                         return record_decoded(recorder, batch, drafting);
-                       });
+  return decode_.begin(
+      rows, /*key=*/prepared, [&](Recorder& recorder, const model::DecodeBatch& batch) -> Status {
+        model::Pass& pass = decode_.pass();
+        HADAL_TRY(pass.record_head(recorder, 0, batch.tokens));
+        return decoded_.tokens.record(recorder, pass.logits().address(), batch.tokens);
+      });
 }
 
-void Engine::take_decoded(const StepPlan& plan, bool drafting, double seconds,
-                          std::vector<EngineToken>& tokens) {
-  const size_t before = tokens.size();
+Engine::RowsOfWork Engine::take_decoded(const StepPlan& plan, double seconds,
+                                        std::vector<EngineToken>& tokens) {
+  RowsOfWork going_on;
+  const uint64_t before = stats_.decoded_tokens;
   uint32_t row = 0;
   for (const PlannedWork& work : plan.decode) {
     scheduler_.done(work);
-    if (work.last) take_tokens(work, row + work.tokens - 1, drafting, tokens);
+    if (!work.last || take_tokens(work, row + work.tokens - 1, tokens)) {
+      going_on.emplace_back(work, row);
+    }
     row += work.tokens + work.drafts;
   }
-  const auto given = std::count_if(tokens.begin() + ptrdiff_t(before), tokens.end(),
-                                   [](const EngineToken& token) { return token.has_token; });
-  stats_.decoded_tokens += uint64_t(given);
-  policy_.measured(seconds, double(given) / double(plan.decode.size()));
-}
-
-void Engine::take_tokens(const PlannedWork& work, uint32_t row, bool drafted,
-                         std::vector<EngineToken>& tokens) {
-  const std::optional<uint32_t> draft = requests_.at(work.request).draft;
-  if (!take_token(work.request, decoded_, row, tokens)) return;
-  stats_.verified_drafts += work.drafts;
-  if (work.drafts && *draft == decoded_.tokens.id(row)) {
-    ++stats_.accepted_drafts;
-    scheduler_.accept_draft(work.request);
-    if (!take_token(work.request, decoded_, ++row, tokens)) return;
+  if (drafter_) {
+    const auto requests = uint32_t(plan.decode.size());
+    drafter_->measured(requests, seconds, double(stats_.decoded_tokens - before) / requests);
   }
-  Request& request = requests_.at(work.request);
-  request.draft.reset();
-  if (drafted) request.draft = decoded_.drafts.id(row);
-  scheduler_.set_drafts(work.request, drafted ? 1 : 0);
+  return going_on;
 }
 
 Status Engine::begin_prefill(const StepPlan& plan, std::vector<uint32_t>& last_rows) {
@@ -361,45 +365,17 @@ Status Engine::begin_prefill(const StepPlan& plan, std::vector<uint32_t>& last_r
   });
 }
 
-Status Engine::finish_prefill(const StepPlan& plan, std::span<const uint32_t> last_rows,
-                              std::vector<EngineToken>& tokens) {
-  HADAL_TRY(prefill_.finish());
-  if (options_.speculate) HADAL_TRY(prefill_drafts(plan, last_rows));
+Status Engine::take_prefilled(const StepPlan& plan, std::vector<EngineToken>& tokens) {
+  if (drafter_) HADAL_TRY(draft_behind_prefill(plan));
   uint32_t drawn = 0;
   for (const PlannedWork& work : plan.prefill) {
     scheduler_.done(work);
-    if (!work.last) continue;
-    const uint32_t row = drawn++;
-    if (!take_token(work.request, prefilled_, row, tokens)) continue;
-    if (options_.speculate) {
-      requests_.at(work.request).draft = prefilled_.drafts.id(row);
-      scheduler_.set_drafts(work.request, 1);
-    }
-    if (requests_.at(work.request).prefill_only) hand_over(work.request, tokens);
+    if (work.last && !take_token(work.request, prefilled_, drawn++, tokens)) continue;
+    if (drafter_) set_drafts(work.request);
+    if (work.last && requests_.at(work.request).prefill_only) hand_over(work.request, tokens);
     if (!lost_.ok()) return {};  // every request has ended
   }
   return {};
-}
-
-Status Engine::prefill_drafts(const StepPlan& plan, std::span<const uint32_t> last_rows) {
-  std::vector<std::vector<uint32_t>> next_ids;  // each token's successor
-  uint32_t drawn = 0;
-  for (const PlannedWork& work : plan.prefill) {
-    const auto ids = scheduler_.tokens(work.request).subspan(work.begin + 1);
-    next_ids.emplace_back(ids.begin(), ids.begin() + (work.last ? work.tokens - 1 : work.tokens));
-    if (work.last) next_ids.back().push_back(prefilled_.tokens.id(drawn++));
-  }
-  std::vector<PrefillPart> parts;
-  for (size_t i = 0; i < plan.prefill.size(); ++i) {
-    const PlannedWork& work = plan.prefill[i];
-    parts.push_back({&scheduler_.pages(work.request), work.begin, next_ids[i]});
-  }
-  model::Pass& pass = prefill_.pass();
-  return prefill_.run_mtp_pass(0, parts, pass.hidden(), [&](Recorder& recorder) -> Status {
-    if (last_rows.empty()) return {};
-    HADAL_TRY(pass.record_mtp_head(recorder, 0, last_rows));
-    return prefilled_.drafts.record(recorder, pass.logits().address(), uint32_t(last_rows.size()));
-  });
 }
 
 bool Engine::take_token(RequestId id, const Draws& draws, uint32_t row,

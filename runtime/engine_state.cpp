@@ -37,7 +37,8 @@ CacheIdentity Engine::cache_identity() const {
   identity.page_tokens = kPageTokens;
   identity.layers = cache_->main_layers();
   // Rows that no MTP layer wrote would say nothing.
-  identity.mtp_layers = options_.speculate ? cache_->layers() - cache_->main_layers() : 0;
+  const bool written = drafter_ && drafter_->writes_rows();
+  identity.mtp_layers = written ? cache_->layers() - cache_->main_layers() : 0;
   identity.row_bytes = uint32_t(cache_->row_bytes());
   identity.rounded_latents = model_->options().round_latent;
   return identity;
@@ -84,7 +85,7 @@ void Engine::fail_swaps(const StepPlan& plan, const Status& status,
   end_all_if_lost(status, tokens);
 }
 
-Status Engine::copy_rows(RequestId id, std::span<std::byte> rows) {
+Status Engine::copy_rows(RequestId id, const CacheIdentity& identity, std::span<std::byte> rows) {
   const RowsKept kept = scheduler_.rows(id);
   const uint32_t count = ceil_div(kept.computed, kPageTokens);
   HostPages copied;
@@ -103,10 +104,18 @@ Status Engine::copy_rows(RequestId id, std::span<std::byte> rows) {
     host = &copied;
     std::iota(pages.begin(), pages.begin() + count, 0u);
   }
-  const CacheIdentity identity = cache_identity();
+  // MTP layers have a row of every prompt position; behind them may lie anybody's. Zeros go out.
+  const uint64_t main_bytes = uint64_t{identity.layers} * kPageTokens * identity.row_bytes;
   for_each_piece(identity.layers + identity.mtp_layers, identity.row_bytes, kept.computed,
                  [&](uint32_t page, uint64_t offset, uint64_t bytes) {
-                   std::memcpy(rows.data(), host->bytes(pages[page]).data() + offset, bytes);
+                   uint64_t known = bytes;
+                   if (offset >= main_bytes) {
+                     const uint32_t begin = page * kPageTokens;
+                     const uint32_t count =
+                         kept.prompt_tokens - std::min(begin, kept.prompt_tokens);
+                     known = std::min(bytes, uint64_t{count} * identity.row_bytes);
+                   }
+                   std::memcpy(rows.data(), host->bytes(pages[page]).data() + offset, known);
                    rows = rows.subspan(bytes);
                  });
   return {};
@@ -128,15 +137,21 @@ Result<std::vector<std::byte>> Engine::export_request(RequestId id) {
   const RowsKept kept = scheduler_.rows(id);
   SequenceState state;
   state.cache = cache_identity();
+  // One that came without the rows of MTP layers goes without them.
+  const uint32_t prefilled = std::min(kept.computed, kept.prompt_tokens);
+  if (!drafter_ || drafter_->mtp_rows(id) < prefilled) state.cache.mtp_layers = 0;
   state.ids.assign(ids.begin(), ids.end());
   state.prompt_tokens = kept.prompt_tokens, state.computed = kept.computed;
   state.length = kept.length, state.priority = request.priority;
   state.sampling = request.sampling.options(), state.logprobs = request.sampling.asked_logprobs();
   state.masked = request.sampling.has_mask();
   state.stop_ids = request.stop_ids, state.stop = request.stop;
-  if (request.draft) state.drafts = {*request.draft};
-  return write_sequence_state(state,
-                              [&](std::span<std::byte> rows) { return copy_rows(id, rows); });
+  if (drafter_) {
+    const auto drafts = drafter_->drafts(id);
+    state.drafts.assign(drafts.begin(), drafts.end());
+  }
+  return write_sequence_state(
+      state, [&](std::span<std::byte> rows) { return copy_rows(id, state.cache, rows); });
 }
 
 void Engine::hand_over(RequestId id, std::vector<EngineToken>& tokens) {
@@ -219,17 +234,20 @@ Result<RequestId> Engine::import_request(std::span<const std::byte> bytes, Token
     scheduler_.remove(id);
     return Status(Errc::kInvalidArgument, "engine: the state's request has ended already");
   }
-  const bool drafted = options_.speculate && !state.drafts.empty();
   requests_.emplace(id, Request{std::move(sampling),
                                 std::move(output),
                                 {},
-                                drafted ? std::optional(state.drafts.front()) : std::nullopt,
+                                state.length,
                                 std::move(rows),
                                 std::move(state.stop_ids),
                                 std::move(state.stop),
                                 state.priority,
                                 false});
-  if (drafted) scheduler_.set_drafts(id, 1);
+  if (!drafter_) return id;
+  state.drafts.resize(std::min<size_t>(state.drafts.size(), options_.draft_depth));
+  drafter_->begin(id, state.cache.mtp_layers ? std::min(state.computed, state.prompt_tokens) : 0,
+                  state.drafts);
+  set_drafts(id);
   return id;
 }
 

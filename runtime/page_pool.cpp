@@ -133,6 +133,16 @@ void PagePool::forget(uint32_t index) {
   page.content = nullptr;
 }
 
+void PagePool::forget_all() {
+  for (Page& page : pages_) page.content = nullptr;
+  known_.clear();
+  for (const auto& [released, index] : cached_) {
+    free_.push_back(index);
+    std::push_heap(free_.begin(), free_.end(), std::greater<>());
+  }
+  cached_.clear();
+}
+
 SequencePages::SequencePages(SequencePages&& other) noexcept
     : pool_(other.pool_), pages_(std::exchange(other.pages_, {})) {}
 

@@ -194,14 +194,23 @@ void Scheduler::plan_decode(StepPlan& plan) {
     work.tokens += more, rows += more;
     work.last = work.begin + work.tokens == request.known();
   }
-  // Then guesses. A request's last token needs no row.
-  for (PlannedWork& work : plan.decode) {
-    Request& request = find(work.request);
-    const uint32_t most = request.max_tokens - request.known() - 1;
-    const uint32_t drafts = std::min({request.drafts, options_.max_rows - rows, most});
-    if (!work.last || drafts == 0) continue;
-    if (!request.pages.reserve(request.known() + drafts).ok()) continue;
-    work.drafts = drafts, rows += drafts;
+  plan_drafts(plan, rows);
+}
+
+void Scheduler::plan_drafts(StepPlan& plan, uint32_t rows) {
+  // One for each in turn, so that nobody's second guess takes somebody's first.
+  for (bool more = true; more && rows < options_.max_rows;) {
+    more = false;
+    for (PlannedWork& work : plan.decode) {
+      Request& request = find(work.request);
+      // A request's last token needs no row.
+      const uint32_t most = request.max_tokens - request.known() - 1;
+      if (!work.last || work.drafts >= std::min(request.drafts, most)) continue;
+      if (rows == options_.max_rows) return;
+      if (!request.pages.reserve(request.known() + work.drafts + 1).ok()) continue;
+      ++work.drafts, ++rows;
+      more = true;
+    }
   }
 }
 
@@ -259,7 +268,9 @@ void Scheduler::plan_prefill(StepPlan& plan) {
       plan_chunk(*request, budget, plan);
   }
   // In order only: a large request that does not fit is not overtaken by small ones.
-  for (size_t count = admitted.size(); count < options_.max_rows; ++count) {
+  const uint32_t most = options_.max_requests ? std::min(options_.max_requests, options_.max_rows)
+                                              : options_.max_rows;
+  for (size_t count = admitted.size(); count < most; ++count) {
     Request* request = first_waiting();
     if (!request) break;
     // A kept request whose prompt is computed needs no budget; it goes on with the next step.

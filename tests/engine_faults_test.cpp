@@ -147,7 +147,8 @@ TEST_F(EngineFaultsGpu, EverySubmissionMayFail) {
   EXPECT_GT(passed, 0u);
 }
 
-// A prompt of one page whose MTP pass fails has given no token and published no page.
+// A prompt of one page whose MTP pass fails publishes nothing, not its first token either: the page
+// is not taken over.
 TEST_F(EngineFaultsGpu, AHalfWrittenPageIsForgotten) {
   Served served(8, 2, 256);
   ASSERT_TRUE(served.model.ok());
@@ -167,6 +168,36 @@ TEST_F(EngineFaultsGpu, AHalfWrittenPageIsForgotten) {
   EXPECT_EQ(reused(), 0u);
   (void)tokens_of(engine, request(runtime::kPageTokens + 7, 5, 1));
   EXPECT_EQ(reused(), runtime::kPageTokens);
+}
+
+// Guesses are a submission of their own behind each pass: where it fails behind a decode step, the
+// requests of the step end, behind the token that they got; a prompt beside them goes on.
+TEST_F(EngineFaultsGpu, AFailingDraftEndsTheRequestsOfTheStep) {
+  Served served(8, 4, 256);
+  ASSERT_TRUE(served.model.ok());
+  runtime::EngineOptions options;
+  options.speculate = options.always_draft = true, options.draft_depth = 2;
+  runtime::Engine engine = served.engine(options);
+  const std::vector<uint32_t> expected = tokens_of(engine, request(70, 5, 12));
+  Outcomes outcomes;
+  const auto a = engine.add(request(70, 5, 12));
+  while (outcomes[*a].ids.size() < 3) step(engine, outcomes);
+  const size_t before = outcomes[*a].ids.size();
+  {
+    // Decode, prefill, and then the guesses behind decode.
+    const VulkanFault fault(*device(), Call::kQueueSubmit, VK_ERROR_OUT_OF_DEVICE_MEMORY, 2, 1);
+    const auto b = engine.add(request(70, 5, 12));
+    run(engine, outcomes);
+    EXPECT_EQ(fault.failed(), 1u);
+    EXPECT_EQ(outcomes[*a].finish, FinishReason::kFailed);
+    EXPECT_EQ(outcomes[*a].status.code(), Errc::kOutOfDeviceMemory);
+    ASSERT_GT(outcomes[*a].ids.size(), before);
+    ASSERT_LE(outcomes[*a].ids.size(), before + 3);
+    EXPECT_TRUE(std::equal(outcomes[*a].ids.begin(), outcomes[*a].ids.end(), expected.begin()));
+    EXPECT_EQ(outcomes[*b].ids, expected);
+  }
+  EXPECT_EQ(engine.stats().pages.used, 0u);
+  EXPECT_EQ(tokens_of(engine, request(70, 5, 12)), expected);
 }
 
 TEST_F(EngineFaultsGpu, AfterALostDeviceEverythingEndsAndNothingStarts) {

@@ -137,6 +137,7 @@ void EngineSoakGpu::soak(uint32_t steps) {
   }
   RecordProperty("preemptions", std::to_string(stats.scheduler.preemptions));
   RecordProperty("resident_growth_bytes", std::to_string(growth));
+  RecordProperty("preemptions", std::to_string(stats.scheduler.preemptions));
 #ifndef __SANITIZE_ADDRESS__  // which keeps freed memory
   // A leak of one token's entry or of one recorded command per step would show.
   if (steps >= 2000) {

@@ -106,6 +106,44 @@ TEST_F(EngineStateGpu, AnExportedRequestGoesOnAsItWouldHave) {
   }
 }
 
+// Between engines that draft and those that do not: the MTP layer's rows of the prompt go along
+// where they are, and a request that came without is drafted for from what is computed here.
+TEST_F(EngineStateGpu, RowsOfTheMtpLayerGoAlongWhereTheyAre) {
+  Served served(8, 4, 256), other(8, 4, 256);
+  ASSERT_TRUE(served.model.ok() && other.model.ok());
+  EngineOptions plain, deep;
+  deep.speculate = deep.always_draft = true, deep.draft_depth = 3;
+  for (const bool from_drafting : {false, true}) {
+    SCOPED_TRACE(from_drafting);
+    Engine from = served.engine(from_drafting ? deep : plain), to = other.engine(deep);
+    EngineRequest request = king(false);
+    request.prompt.resize(70), request.max_new_tokens = 120;
+    const auto id = from.add(request);
+    ASSERT_TRUE(id.ok());
+    for (int i = 0; i < 8; ++i) ASSERT_TRUE(from.step().ok());
+    const Bytes bytes = from.export_request(*id).value();
+    const runtime::SequenceState state = runtime::parse_sequence_state(bytes).value();
+    EXPECT_EQ(state.cache.mtp_layers, from_drafting ? 1u : 0u);
+    EXPECT_EQ(state.drafts.size(), from_drafting ? 3u : 0u);
+    ASSERT_GT(state.computed, 70u);
+    if (from_drafting) {
+      // The last page's last layer: rows of positions 64 to 69, and zeros behind them.
+      const auto rows = state.rows.last(size_t{state.computed - 64} * state.cache.row_bytes);
+      const auto zero = [](std::byte b) { return b == std::byte{0}; };
+      for (size_t i = 0; i * state.cache.row_bytes < rows.size(); ++i) {
+        const auto row = rows.subspan(i * state.cache.row_bytes, state.cache.row_bytes);
+        EXPECT_EQ(std::all_of(row.begin(), row.end(), zero), i >= 6) << i;
+      }
+    }
+    const auto moved = to.import_request(bytes);
+    ASSERT_TRUE(moved.ok()) << moved.status().message();
+    const Bytes again = to.export_request(*moved).value();
+    EXPECT_EQ(again, bytes);
+    EXPECT_TRUE(rest_of(to, *moved) == rest_of(from, *id));
+    EXPECT_GT(to.stats().accepted_drafts, to.stats().decoded_requests / 4);
+  }
+}
+
 // Prefill here, decode there, with requests that share steps, are preempted and swapped.
 TEST_F(EngineStateGpu, PrefillOnlyRequestsGoOnElsewhere) {
   Served single(8, 1, 256), here(6, 4, 256), there(6, 4, 256);

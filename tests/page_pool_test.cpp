@@ -37,6 +37,24 @@ TEST(PagePoolHost, PagesAreHandedOutLowestFirstAndComeBack) {
   EXPECT_EQ(pool.free_pages(), 1u);
 }
 
+TEST(PagePoolHost, ForgetsAllAtOnce) {
+  PagePool pool(4);
+  const auto a = tokens(2 * kPageTokens), b = tokens(kPageTokens, 7);
+  const SequencePages used = prefilled(pool, a);
+  { const SequencePages cached = prefilled(pool, b); }
+  EXPECT_EQ(pool.stats().cached, 1u);
+  pool.forget_all();
+  EXPECT_EQ(pool.stats().cached, 0u);
+  EXPECT_EQ(pool.stats().used, 2u);
+  EXPECT_EQ(pool.stats().free, 2u);
+  EXPECT_TRUE(pool.match(a).empty());
+  EXPECT_TRUE(pool.match(b).empty());
+  SequencePages again = prefilled(pool, b);
+  EXPECT_EQ(again.block_table()[0], 2u);
+  again.clear();
+  EXPECT_EQ(pool.match(b), (std::vector<uint32_t>{2}));
+}
+
 TEST(PagePoolHost, TooFewPagesIsAnErrorThatTakesNothing) {
   PagePool pool(2);
   const auto refused = pool.take(3);

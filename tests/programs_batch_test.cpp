@@ -47,7 +47,11 @@ TEST(ProgramsGpu, ManyPromptsPrintWhatEachPrintsAlone) {
     texts.push_back(r.output.substr(0, r.output.size() - 1));
   }
   for (const std::vector<std::string>& more :
-       {std::vector<std::string>{}, {"--rows", "2"}, {"--speculate"}}) {
+       {std::vector<std::string>{},
+        {"--rows", "2"},
+        {"--speculate"},
+        {"--speculate=both", "--draft-depth", "3", "--always-draft"},
+        {"--speculate=ngram", "--always-draft"}}) {
     std::vector<std::string> arguments = {"--prompts", file};
     arguments.insert(arguments.end(), sampling.begin(), sampling.end());
     arguments.insert(arguments.end(), more.begin(), more.end());
@@ -160,6 +164,10 @@ TEST(ProgramsGpu, PromptFilesAreRefusedByName) {
   EXPECT_NE(message("a\n", {"-n", "0"}).find("--max-new-tokens"), std::string::npos);
   EXPECT_NE(message("a\n", {"--rows", "0"}).find("--rows"), std::string::npos);
   EXPECT_NE(message("a\n", {"--print-ids"}).find("--prompts"), std::string::npos);
+  EXPECT_NE(message("a\n", {"--speculate=x"}).find("--speculate: x not in {"), std::string::npos);
+  EXPECT_NE(message("a\n", {"--draft-depth", "2"}).find("requires --speculate"), std::string::npos);
+  EXPECT_NE(message("a\n", {"--speculate", "--draft-depth", "9"}).find("not in range 1 to 8"),
+            std::string::npos);
   EXPECT_NE(message("\xff\xfe\n", {}).find("hadal-generate: "), std::string::npos);
 }
 

@@ -4,7 +4,6 @@
 #include "hadal/runtime/scheduler.h"
 
 #include <gtest/gtest.h>
-#include "hadal/runtime/draft_policy.h"
 
 #include <algorithm>
 #include <array>
@@ -339,19 +338,41 @@ TEST(SchedulerHost, DraftsTakeRowsThatAreLeft) {
   EXPECT_EQ(plan.decode[0].drafts, 0u);
 }
 
-TEST(DraftPolicyHost, KeepsWhatGivesMoreTokensPerSecond) {
-  for (const bool pays : {true, false}) {
-    DraftPolicy policy;
-    uint32_t drafted = 0, steps = 0;
-    for (; steps < 5000; ++steps) {
-      const bool drafts = policy.drafts();
-      drafted += drafts;
-      policy.measured(drafts ? (pays ? 1.2 : 1.8) : 1.0, drafts ? 1.6 : 1.0);
-    }
-    const uint32_t others = pays ? steps - drafted : drafted;
-    EXPECT_GT(others, 8u);
-    EXPECT_LT(others, steps / 50);
+TEST(SchedulerHost, RowsMayBeLeftForDrafts) {
+  PagePool pool(8);
+  SchedulerOptions options;
+  options.max_rows = 4, options.max_requests = 2;
+  Scheduler scheduler(pool, options);
+  for (uint32_t i = 0; i < 3; ++i) ASSERT_TRUE(scheduler.add({prompt(10, 50 * i), 9}).ok());
+  EXPECT_EQ(scheduler.plan().prefill.size(), 2u);
+}
+
+// Three generating requests with four guesses each, in seven rows: nobody's second guess before
+// somebody's first, and the fourth row left goes to the first in order.
+TEST(SchedulerHost, DraftRowsAreSharedOutInTurn) {
+  PagePool pool(8);
+  SchedulerOptions options;
+  options.max_rows = 7;
+  Scheduler scheduler(pool, options);
+  for (uint32_t i = 0; i < 3; ++i) ASSERT_TRUE(scheduler.add({prompt(10, 50 * i), 9}).ok());
+  for (const PlannedWork& work : scheduler.plan().prefill) {
+    scheduler.done(work);
+    scheduler.append(work.request, 1);
+    scheduler.set_drafts(work.request, 4);
   }
+  const StepPlan plan = scheduler.plan();
+  ASSERT_EQ(plan.decode.size(), 3u);
+  EXPECT_EQ(plan.decode[0].drafts, 2u);
+  EXPECT_EQ(plan.decode[1].drafts, 1u);
+  EXPECT_EQ(plan.decode[2].drafts, 1u);
+  // All three right of the first: three rows that are computed already.
+  scheduler.done(plan.decode[0]);
+  for (uint32_t i = 0; i < 3; ++i) {
+    scheduler.append(plan.decode[0].request, 2 + i);
+    if (i < 2) scheduler.accept_draft(plan.decode[0].request);
+  }
+  scheduler.remove(plan.decode[1].request), scheduler.remove(plan.decode[2].request);
+  EXPECT_EQ(scheduler.plan().decode[0].begin, 13u);
 }
 
 // Low priorities under a stream of higher ones: waiting counts.

@@ -109,7 +109,9 @@ void print_statistics(const LoadedModel& loaded, const runtime::EngineStats& s, 
   fmt::print(stderr, "decode   {} tokens in {:.3f} s, {:.1f} tokens/s\n", s.decoded_tokens,
              s.decode_seconds, double(s.decoded_tokens) / std::max(s.decode_seconds, 1e-9));
   if (s.verified_drafts) {
-    fmt::print(stderr, "drafts   {} of {} right\n", s.accepted_drafts, s.verified_drafts);
+    fmt::print(stderr, "drafts   {} of {} right, {:.3f} tokens of a prompt a step\n",
+               s.accepted_drafts, s.verified_drafts,
+               double(s.decoded_tokens) / double(s.decoded_requests));
   }
   fmt::print(stderr, "all      {} steps, {} preemptions, {:.3f} s\n", s.steps,
              s.scheduler.preemptions, seconds);
@@ -133,11 +135,17 @@ Status generate_batch(const BatchRequest& request) {
   HADAL_ASSIGN(std::vector<Prompt> prompts, read_prompts(request, tokenizer, context));
 
   runtime::EngineOptions options;
-  options.speculate = request.speculate, options.tokenizer = &tokenizer;
+  options.tokenizer = &tokenizer;
   options.max_rows = uint32_t(std::min<size_t>(prompts.size(), request.rows));
-  if (request.speculate) options.max_rows *= 2;  // a guess beside each token
+  options.max_requests = options.max_rows;
+  if (request.speculate) {
+    options.speculate = true, options.draft_source = *request.speculate;
+    options.draft_depth = request.draft_depth, options.always_draft = request.always_draft;
+    options.max_rows *= 1 + request.draft_depth;  // guesses beside each token
+  }
   ModelRequest model = request.model;
-  model.context = context, model.load_mtp = request.speculate;
+  model.context = context;
+  model.load_mtp = request.speculate && *request.speculate != runtime::DraftSource::kNgram;
   model.decode_rows = model.max_logit_rows = options.max_rows;
   model.max_tokens = std::max(model.max_tokens, options.max_rows);
   model.pages = pages_for(prompts, request, context);

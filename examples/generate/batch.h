@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "common/program.h"
+#include "hadal/runtime/drafter.h"
 #include "hadal/runtime/sampling_options.h"
 
 namespace hadal::examples {
@@ -18,7 +19,9 @@ struct BatchRequest {
   runtime::SamplingOptions sampling;
   std::vector<std::string> stop;     // strings that end a text, in front of them
   std::optional<uint32_t> logprobs;  // EngineRequest's
-  bool ignore_eos = false, speculate = false, quiet = false;
+  std::optional<runtime::DraftSource> speculate;
+  uint32_t draft_depth = 1;
+  bool always_draft = false, ignore_eos = false, quiet = false;
 };
 
 // Prints one JSON object per prompt, in the file's order, as soon as it and those before it are

@@ -17,14 +17,19 @@ namespace {
 
 using namespace hadal;
 constexpr const char* kProgram = "hadal-generate";
+const std::map<std::string, runtime::DraftSource> kDraftSources = {
+    {"mtp", runtime::DraftSource::kMtp},
+    {"ngram", runtime::DraftSource::kNgram},
+    {"both", runtime::DraftSource::kBoth}};
 
 struct Arguments {
   examples::ModelRequest model;
   std::string prompt = "Once upon a time";
   std::optional<std::string> prompt_file, ids, prompts;
-  uint32_t rows = 32;
+  uint32_t rows = 32, draft_depth = 1;
+  std::string speculate;  // empty: off
+  bool always_draft = false;
   std::optional<uint32_t> logprobs;
-  bool speculate = false;
   runtime::GenerateOptions generate;
   std::vector<std::string> stop;
   bool ignore_eos = false, print_ids = false, quiet = false, profile = false;
@@ -164,7 +169,9 @@ Status run_batch(const Arguments& a) {
   batch.max_new_tokens = a.generate.max_new_tokens, batch.sampling = a.generate.sampling;
   batch.stop = a.stop;
   batch.logprobs = a.logprobs;
-  batch.ignore_eos = a.ignore_eos, batch.speculate = a.speculate, batch.quiet = a.quiet;
+  batch.ignore_eos = a.ignore_eos, batch.quiet = a.quiet;
+  if (!a.speculate.empty()) batch.speculate = kDraftSources.at(a.speculate);
+  batch.draft_depth = a.draft_depth, batch.always_draft = a.always_draft;
   return examples::generate_batch(batch);
 }
 
@@ -193,8 +200,18 @@ int main(int argc, char** argv) {
       ->check(CLI::Range(1u, 1024u))
       ->needs(prompts)
       ->capture_default_str();
-  app.add_flag("--speculate", a.speculate, "draft with the checkpoint's MTP layer where it pays")
-      ->needs(prompts);
+  auto* speculate =
+      app.add_flag("--speculate{mtp}", a.speculate,
+                   "draft tokens where it pays, the result is the same: --speculate or "
+                   "--speculate=mtp with the checkpoint's MTP layer, =ngram with what followed the "
+                   "last tokens before, =both with that where it exists")
+          ->check(CLI::IsMember(kDraftSources))
+          ->needs(prompts);
+  app.add_option("--draft-depth", a.draft_depth, "tokens to draft at once, at most")
+      ->check(CLI::Range(1u, runtime::kMaxDraftDepth))
+      ->needs(speculate)
+      ->capture_default_str();
+  app.add_flag("--always-draft", a.always_draft, "also where it does not pay")->needs(speculate);
   app.add_option("--logprobs", a.logprobs,
                  "print log-probabilities: of each token, and of that many of the most probable "
                  "ones")

@@ -26,8 +26,8 @@ struct Given {
 };
 
 [[nodiscard]] Given alone(runtime::Generator& generator, const runtime::EngineRequest& request);
-// Requests in 6 pages, 6 at a time: preempted, with common prefixes, cancelled. Fails the test
-// where one's tokens are not those that it gets alone.
+// At most 40 requests in 6 pages, 6 at a time: preempted, with common prefixes, cancelled. Fails
+// the test where one's tokens are not those that it gets alone.
 runtime::EngineStats expect_tokens_as_alone(runtime::EngineOptions options, uint32_t requests = 40);
 
 }  // namespace hadal::test

@@ -22,7 +22,7 @@
 #include <vector>
 
 #include "hadal/runtime/decode_pipeline.h"
-#include "hadal/runtime/draft_policy.h"
+#include "hadal/runtime/drafter.h"
 #include "hadal/runtime/engine_token.h"
 #include "hadal/runtime/page_transfer.h"
 #include "hadal/runtime/prefill_pipeline.h"
@@ -35,12 +35,15 @@
 namespace hadal::runtime {
 
 struct EngineOptions {
-  uint32_t max_rows = 32;    // requests that generate at once; at most the model's max_decode_rows
-                             // and max_logit_rows
-  uint32_t max_chunk = 512;  // prefill tokens per step; at most the model's max_tokens
+  uint32_t max_rows = 32;     // rows of a decode step, guesses included; at most the model's
+                              // max_decode_rows and max_logit_rows
+  uint32_t max_requests = 0;  // that generate at once, the other rows are for guesses; 0: max_rows
+  uint32_t max_chunk = 512;   // prefill tokens per step; at most the model's max_tokens
   uint32_t aging_steps = 512;
   double step_seconds = 0.1;  // SchedulerOptions
-  bool speculate = false;     // with the checkpoint's MTP layer
+  bool speculate = false;     // compute guesses of the next tokens beside a request's own row
+  DraftSource draft_source = DraftSource::kMtp;  // of the guesses (drafter.h)
+  uint32_t draft_depth = 1;   // guesses of a request at most, 1 to kMaxDraftDepth
   bool always_draft = false;  // also where measured step times say that it does not pay
   // Host memory for the pages of preempted requests, allocated at once; 0: their rows are dropped
   // and computed again. Kept are those that measured times say are dearer to compute
@@ -75,7 +78,9 @@ struct EngineStats {
   PagePoolStats pages;
   uint64_t steps = 0, prefilled_tokens = 0, decoded_rows = 0;
   uint64_t decoded_tokens = 0;  // given by decode steps
-  uint64_t verified_drafts = 0, accepted_drafts = 0;
+  // Of decode steps: requests that they gave a token to (summed over the steps), rows that were
+  // guesses, and the right ones of them. decoded_tokens = decoded_requests + accepted_drafts.
+  uint64_t decoded_requests = 0, verified_drafts = 0, accepted_drafts = 0;
   uint64_t failed_requests = 0;
   double prefill_seconds = 0.0, decode_seconds = 0.0;  // host time around the pipelines
   double step_seconds = 0.0;                           // host time of all steps
@@ -85,7 +90,8 @@ struct EngineStats {
 
 class Engine {
  public:
-  // Model, cache and pool must outlive the engine; the pool is its alone. Not thread-safe. Errors:
+  // Model, cache and pool must outlive the engine; the pool is its alone. One that drafts with the
+  // MTP layer forgets what the pool's pages held before. Not thread-safe. Errors:
   // kInvalidArgument for options beyond the model's; kUnsupported for speculation without an MTP
   // layer.
   [[nodiscard]] static Result<Engine> create(Device& device, model::Model& model,
@@ -132,8 +138,8 @@ class Engine {
     RequestSampling sampling;
     RequestOutput output;
     std::optional<std::chrono::steady_clock::time_point> deadline;
-    std::optional<uint32_t> draft;  // of the token after the next
-    HostPages imported;             // its rows, until they are in the cache
+    uint32_t length = 0;  // prompt and new tokens
+    HostPages imported;   // its rows, until they are in the cache
     // For its state, as it was asked for:
     std::vector<uint32_t> stop_ids;
     std::vector<std::string> stop;
@@ -142,23 +148,26 @@ class Engine {
   };
   // What a pipeline's rows are drawn by: each has its own, as both are under way at once.
   struct Draws {
-    Sampler tokens, drafts;
+    Sampler tokens;
     std::vector<Status> row_status;  // of what the rows of `tokens` were set to
     [[nodiscard]] static Result<Draws> create(Device& device, uint32_t rows, uint32_t vocab);
   };
   Engine(Device& device, model::Model& model, const KvCache& cache, PagePool& pages,
          EngineOptions options, PrefillPipeline prefill, DecodePipeline decode, Draws prefilled,
-         Draws decoded, bool two_queues, PageTransfer transfer, HostPages swap_space);
+         Draws decoded, std::optional<Drafter> drafter, bool two_queues, PageTransfer transfer,
+         HostPages swap_space);
   // Times a page's way to the swap space and back, so that the first preemption can compare.
   [[nodiscard]] Status measure_swap();
   [[nodiscard]] Status run_swaps(const StepPlan& plan);
   // The rows of a request in host memory, for export.
-  [[nodiscard]] Status copy_rows(RequestId request, std::span<std::byte> rows);
+  [[nodiscard]] Status copy_rows(RequestId request, const CacheIdentity& identity,
+                                 std::span<std::byte> rows);
   // A prefill-only request has its first token: its state waits for export_request.
   void hand_over(RequestId request, std::vector<EngineToken>& tokens);
   // What import_request asks of a state beyond its form.
   [[nodiscard]] Status check_state(const SequenceState& state, bool has_mask) const;
   [[nodiscard]] Result<HostPages> imported_rows(const SequenceState& state);
+  [[nodiscard]] double waited_seconds() const;
   void run_plan(StepPlan plan, std::vector<EngineToken>& tokens);
   // Ends the requests of work that could not be done, and all of them if the device is lost.
   void fail(std::span<const PlannedWork> work, const Status& status,
@@ -170,21 +179,25 @@ class Engine {
   // Ends a request without a token.
   void end(RequestId request, FinishReason reason, const Status& status,
            std::vector<EngineToken>& tokens);
-  [[nodiscard]] Status begin_decode(const StepPlan& plan, bool drafting);
-  // Draws a token of each row and, when drafting, guesses in the same submission what follows it.
-  [[nodiscard]] Status record_decoded(Recorder& recorder, const model::DecodeBatch& batch,
-                                      bool drafting);
-  void take_decoded(const StepPlan& plan, bool drafting, double seconds,
-                    std::vector<EngineToken>& tokens);
+  [[nodiscard]] Status begin_decode(const StepPlan& plan);
+  // Work of requests that go on, with its first row.
+  using RowsOfWork = std::vector<std::pair<PlannedWork, uint32_t>>;
+  [[nodiscard]] RowsOfWork take_decoded(const StepPlan& plan, double seconds,
+                                        std::vector<EngineToken>& tokens);
   // Appends to `last_rows` those whose hidden state gives a request's first token.
   [[nodiscard]] Status begin_prefill(const StepPlan& plan, std::vector<uint32_t>& last_rows);
-  [[nodiscard]] Status finish_prefill(const StepPlan& plan, std::span<const uint32_t> last_rows,
-                                      std::vector<EngineToken>& tokens);
-  // The MTP layer over the rows that have just been prefilled; guesses behind the last rows.
-  [[nodiscard]] Status prefill_drafts(const StepPlan& plan, std::span<const uint32_t> last_rows);
-  // The tokens of a request's rows: its own from `row`, and those of its right drafts.
-  void take_tokens(const PlannedWork& work, uint32_t row, bool drafted,
-                   std::vector<EngineToken>& tokens);
+  [[nodiscard]] Status take_prefilled(const StepPlan& plan, std::vector<EngineToken>& tokens);
+  // Guesses of what follows, behind passes that have finished.
+  [[nodiscard]] Status draft_behind_decode(const RowsOfWork& going_on);
+  [[nodiscard]] Status draft_behind_prefill(const StepPlan& plan);
+  void set_drafts(RequestId request);
+  // What `work` computed of a request with tokens `ids`, its rows' hidden states from `row` on.
+  [[nodiscard]] DraftContext draft_context(const PlannedWork& work, uint32_t row,
+                                           std::span<const uint32_t> ids);
+  // The tokens of a request's rows: its own from `row`, and those of its right drafts. False when
+  // it has ended.
+  [[nodiscard]] bool take_tokens(const PlannedWork& work, uint32_t row,
+                                 std::vector<EngineToken>& tokens);
   // The token that was drawn in `row`. False when the request has ended.
   [[nodiscard]] bool take_token(RequestId request, const Draws& draws, uint32_t row,
                                 std::vector<EngineToken>& tokens);
@@ -197,9 +210,9 @@ class Engine {
   PrefillPipeline prefill_;
   DecodePipeline decode_;
   Draws prefilled_, decoded_;
-  bool two_queues_;  // or one, which runs decode first
+  std::optional<Drafter> drafter_;  // with options_.speculate
+  bool two_queues_;                 // or one, which runs decode first
   Scheduler scheduler_;
-  DraftPolicy policy_;
   PageTransfer transfer_;
   HostPages swap_space_;
   std::unordered_map<RequestId, Request> requests_;

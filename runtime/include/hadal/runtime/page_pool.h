@@ -64,6 +64,8 @@ class PagePool {
   void publish(std::span<const uint32_t> ids, std::span<const uint32_t> pages, PageOrigin origin);
   // Forgets what a page holds, before somebody writes into it.
   void forget(uint32_t page);
+  // Forgets what every page holds: cached ones are free, those in use stay with their sequences.
+  void forget_all();
 
  private:
   struct Content {

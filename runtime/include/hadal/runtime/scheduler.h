@@ -33,7 +33,8 @@ namespace hadal::runtime {
 using RequestId = uint64_t;
 
 struct SchedulerOptions {
-  uint32_t max_rows = 32;       // rows of a decode step, and admitted requests
+  uint32_t max_rows = 32;       // rows of a decode step
+  uint32_t max_requests = 0;    // admitted at once, at most max_rows; 0: max_rows
   uint32_t max_chunk = 512;     // tokens of a prefill chunk
   uint32_t max_context = 4096;  // positions of a request, prompt and generated
   uint32_t aging_steps = 512;   // of waiting that weigh as much as one priority
@@ -116,7 +117,7 @@ class Scheduler {
   // The plan's swaps were executed, in `seconds`.
   void swapped(const StepPlan& plan, double seconds);
   // How many drafts of its next tokens a generating request has: the next plan computes as many as
-  // rows and pages are left for, behind everybody's own tokens.
+  // rows and pages are left for, behind everybody's own tokens; rows are shared out in turn.
   void set_drafts(RequestId id, uint32_t drafts);
   // The work was executed, without its drafts.
   void done(const PlannedWork& work);
@@ -174,6 +175,7 @@ class Scheduler {
   [[nodiscard]] std::optional<uint32_t> take_pages(Request& request);
   void plan_swap_in(Request& request, uint32_t found, StepPlan& plan);
   void plan_decode(StepPlan& plan);
+  void plan_drafts(StepPlan& plan, uint32_t rows);  // guesses, beside `rows` planned rows
   void plan_prefill(StepPlan& plan);
   void plan_chunk(Request& request, uint32_t& budget, StepPlan& plan);
   [[nodiscard]] bool admit(Request& request, StepPlan& plan);

@@ -16,7 +16,7 @@
 //           bits of their f32 biases), u32 log-probabilities (2^32 - 1: none), u32 count and stop
 //           ids, u32 count and drafts, u32 count and stop strings (u32 bytes and those)
 //   R       rows: for each page of positions, for each layer (main ones first), the computed rows
-//           of the page
+//           of the page; of MTP layers those of prompt positions, and zeros behind them
 //
 // The phase of a position is part of it: positions below the prompt's tokens were or will be
 // computed by prefill, the others by decode, here as there.
