@@ -65,17 +65,22 @@ Result<model::DecodeBatch> DecodePipeline::upload(std::span<const DecodeRow> row
   return batch;
 }
 
+Status DecodePipeline::record_step(std::span<const DecodeRow> rows, const RecordHook& record) {
+  const Trace::Span span(trace_, "record");
+  HADAL_ASSIGN(const model::DecodeBatch batch, upload(rows));
+  HADAL_TRY(recorder_.reset());
+  HADAL_TRY(model_->record(recorder_, batch, cache_->view()));
+  if (record) HADAL_TRY(record(recorder_, batch));
+  return recorder_.end();
+}
+
 Status DecodePipeline::step(std::span<const DecodeRow> rows, const RecordHook& record) {
   if (rows.size() > max_rows_) {
     return {Errc::kInvalidArgument,
             fmt::format("decode: rows must be at most {}, got {}", max_rows_, rows.size())};
   }
-  HADAL_ASSIGN(const model::DecodeBatch batch, upload(rows));
-  HADAL_TRY(recorder_.reset());
-  HADAL_TRY(model_->record(recorder_, batch, cache_->view()));
-  if (record) HADAL_TRY(record(recorder_, batch));
-  HADAL_TRY(recorder_.end());
-  HADAL_TRY(device_->run(recorder_));
+  HADAL_TRY(record_step(rows, record));
+  HADAL_TRY(run_traced(*device_, recorder_, trace_, TraceTrack::kDecode));
   if (profile_) {
     HADAL_ASSIGN(const auto timings, recorder_.timings());
     profile_(timings);

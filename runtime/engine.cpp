@@ -67,9 +67,13 @@ Result<Engine> Engine::create(Device& device, model::Model& model, const KvCache
         Errc::kUnsupported,
         "engine: the checkpoint has no MTP layer to speculate with, or it was not loaded");
   }
-  HADAL_ASSIGN(PrefillPipeline prefill, PrefillPipeline::create(device, model, cache));
+  const RecorderOptions recorder =
+      options.trace ? options.trace->recorder_options() : RecorderOptions{};
+  HADAL_ASSIGN(PrefillPipeline prefill, PrefillPipeline::create(device, model, cache, recorder));
   HADAL_ASSIGN(DecodePipeline decode,
-               DecodePipeline::create(device, model, cache, options.max_rows));
+               DecodePipeline::create(device, model, cache, options.max_rows, recorder));
+  prefill.set_trace(options.trace);
+  decode.set_trace(options.trace);
   HADAL_ASSIGN(Sampler sampler,
                Sampler::create(device, options.max_rows, model.config().vocab_size));
   HADAL_ASSIGN(Sampler drafter,
@@ -107,8 +111,14 @@ void Engine::cancel(RequestId request) {
   if (requests_.erase(request)) scheduler_.remove(request);
 }
 
+StepPlan Engine::make_plan() {
+  const Trace::Span span(options_.trace, "plan");
+  return scheduler_.plan();
+}
+
 Result<std::vector<EngineToken>> Engine::step() {
-  const StepPlan plan = scheduler_.plan();
+  const Trace::Span span(options_.trace, "step");
+  const StepPlan plan = make_plan();
   if (plan.empty()) return std::vector<EngineToken>();
   Result<std::vector<EngineToken>> tokens = run_plan(plan);
   if (!tokens.ok()) {
@@ -125,11 +135,13 @@ Result<std::vector<EngineToken>> Engine::run_plan(const StepPlan& plan) {
   double decode_seconds = 0.0, prefill_seconds = 0.0;
   if (!plan.decode.empty()) {
     for (const PlannedWork& work : plan.decode) rows += work.tokens + work.drafts;
+    const Trace::Span span(options_.trace, "decode");
     const Stopwatch watch;
     HADAL_TRY(run_decode(plan, tokens));
     decode_seconds = watch.seconds();
   }
   for (const PlannedWork& work : plan.prefill) {
+    const Trace::Span span(options_.trace, "prefill");
     const Stopwatch watch;
     HADAL_TRY(run_prefill(work, tokens));
     prefilled += work.tokens;

@@ -66,11 +66,14 @@ Result<model::PrefillBatch> PrefillPipeline::upload(SequencePages& pages, uint32
 Status PrefillPipeline::run_chunk(const PrefillChunk& chunk,
                                   const std::function<Status(Recorder&)>& forward,
                                   const RecordHook& record, const DoneHook& done) {
-  HADAL_TRY(recorder_.reset());
-  HADAL_TRY(forward(recorder_));
-  if (record) HADAL_TRY(record(recorder_, chunk));
-  HADAL_TRY(recorder_.end());
-  HADAL_TRY(device_->run(recorder_));
+  {
+    const Trace::Span span(trace_, "record");
+    HADAL_TRY(recorder_.reset());
+    HADAL_TRY(forward(recorder_));
+    if (record) HADAL_TRY(record(recorder_, chunk));
+    HADAL_TRY(recorder_.end());
+  }
+  HADAL_TRY(run_traced(*device_, recorder_, trace_, TraceTrack::kPrefill));
   if (profile_) {
     HADAL_ASSIGN(const auto timings, recorder_.timings());
     profile_(timings);

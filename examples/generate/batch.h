@@ -1,6 +1,7 @@
 // hadal-generate --prompts: many prompts through the engine at once.
 #pragma once
 
+#include <optional>
 #include <string>
 
 #include "common/program.h"
@@ -14,6 +15,7 @@ struct BatchRequest {
   uint32_t rows = 32;        // prompts that generate together
   uint32_t max_new_tokens = 200;
   runtime::SamplingOptions sampling;
+  std::optional<std::string> trace_file;
   bool ignore_eos = false, speculate = false, quiet = false;
 };
 

@@ -24,6 +24,7 @@ struct Arguments {
   bool speculate = false;
   runtime::GenerateOptions generate;
   bool ignore_eos = false, print_ids = false, quiet = false, profile = false;
+  std::optional<std::string> trace;
 };
 
 Result<std::vector<uint32_t>> prompt_ids(const Arguments& a,
@@ -104,10 +105,11 @@ Status run(Arguments& a) {
     HADAL_TRY(examples::check_tokenizer(a.model.directory, *tokenizer, config));
   }
   HADAL_ASSIGN(const std::vector<uint32_t> prompt, prompt_ids(a, tokenizer, config));
+  if (a.trace) HADAL_TRY(examples::check_writable("--trace", *a.trace));
   HADAL_ASSIGN(examples::LoadedModel loaded, examples::load_model(a.model));
   if (!a.ignore_eos) a.generate.stop_ids = config.eos_token_ids;
   RecorderOptions recorder_options;
-  recorder_options.timestamps = a.profile;
+  recorder_options.timestamps = a.profile || a.trace;
   HADAL_ASSIGN(runtime::Generator generator,
                runtime::Generator::create(*loaded.device, *loaded.model, *loaded.cache,
                                           *loaded.pages, recorder_options));
@@ -115,6 +117,12 @@ Status run(Arguments& a) {
   HADAL_TRY(generator.warm_up(uint32_t(prompt.size())));
   const double warm_up_seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - warm_up_start).count();
+  std::optional<runtime::Trace> trace;
+  if (a.trace) {
+    trace.emplace();
+    generator.prefill().set_trace(&*trace);
+    generator.decode().set_trace(&*trace);
+  }
   Profile prefill, decode;
   if (a.profile) {
     generator.prefill().set_profile([&](const auto& t) { prefill.add(t); });
@@ -147,6 +155,7 @@ Status run(Arguments& a) {
   if (!a.quiet) print_summary(loaded, warm_up_seconds, result);
   prefill.print("prefill");
   decode.print("decode");
+  if (trace) HADAL_TRY(trace->write(*a.trace));
   return {};
 }
 
@@ -154,6 +163,7 @@ Status run_batch(const Arguments& a) {
   examples::BatchRequest batch;
   batch.model = a.model, batch.prompts_file = *a.prompts, batch.rows = a.rows;
   batch.max_new_tokens = a.generate.max_new_tokens, batch.sampling = a.generate.sampling;
+  batch.trace_file = a.trace;
   batch.ignore_eos = a.ignore_eos, batch.speculate = a.speculate, batch.quiet = a.quiet;
   return examples::generate_batch(batch);
 }
@@ -206,6 +216,8 @@ int main(int argc, char** argv) {
   app.add_flag("--quiet", a.quiet, "print the generated text only");
   app.add_flag("--profile", a.profile, "device time by kernel, on standard error")
       ->excludes(prompts);
+  app.add_option("--trace", a.trace,
+                 "what ran when, on the host and the device, for ui.perfetto.dev (a JSON file)");
   return examples::run_program(app, argc, argv, [&] {
     examples::install_interrupt_handler();
     a.model.progress = !a.quiet;

@@ -9,6 +9,7 @@
 #include "hadal/model/model.h"
 #include "hadal/recorder.h"
 #include "hadal/runtime/kv_cache.h"
+#include "hadal/runtime/trace.h"
 #include "hadal/status.h"
 
 namespace hadal::runtime {
@@ -36,11 +37,15 @@ class DecodePipeline {
 
   // Called with the device time of every dispatch of a step; needs RecorderOptions::timestamps.
   void set_profile(std::function<void(const std::vector<DispatchTiming>&)> profile);
+  // What the pipeline does goes there from now on; null: nowhere. The trace must outlive the
+  // pipeline, which was created with its recorder_options() if dispatches are to be seen.
+  void set_trace(Trace* trace) { trace_ = trace; }
 
  private:
   DecodePipeline(Device& device, model::Model& model, const KvCache& cache, uint32_t max_rows,
                  Recorder recorder, Buffer inputs);
   [[nodiscard]] Result<model::DecodeBatch> upload(std::span<const DecodeRow> rows);
+  [[nodiscard]] Status record_step(std::span<const DecodeRow> rows, const RecordHook& record);
   Device* device_;
   model::Model* model_;
   const KvCache* cache_;
@@ -49,6 +54,7 @@ class DecodePipeline {
   Recorder recorder_;
   Buffer inputs_;  // u32: ids, positions, slots, kv_lens [max_rows each], block tables
   std::function<void(const std::vector<DispatchTiming>&)> profile_;
+  Trace* trace_ = nullptr;
 };
 
 }  // namespace hadal::runtime

@@ -20,6 +20,7 @@
 #include "hadal/runtime/request_sampling.h"
 #include "hadal/runtime/sampler.h"
 #include "hadal/runtime/scheduler.h"
+#include "hadal/runtime/trace.h"
 
 namespace hadal::runtime {
 
@@ -31,6 +32,7 @@ struct EngineOptions {
   double step_seconds = 0.1;  // SchedulerOptions
   bool speculate = false;     // with the checkpoint's MTP layer
   bool always_draft = false;  // also where measured step times say that it does not pay
+  Trace* trace = nullptr;     // where what the engine does goes; must outlive it
 };
 
 struct EngineRequest {
@@ -100,6 +102,7 @@ class Engine {
   };
   Engine(model::Model& model, const KvCache& cache, PagePool& pages, EngineOptions options,
          PrefillPipeline prefill, DecodePipeline decode, Sampler sampler, Sampler drafter);
+  [[nodiscard]] StepPlan make_plan();
   [[nodiscard]] Result<std::vector<EngineToken>> run_plan(const StepPlan& plan);
   [[nodiscard]] Status run_decode(const StepPlan& plan, std::vector<EngineToken>& tokens);
   [[nodiscard]] Status run_prefill(const PlannedWork& work, std::vector<EngineToken>& tokens);

@@ -11,6 +11,7 @@
 #include "hadal/model/model.h"
 #include "hadal/recorder.h"
 #include "hadal/runtime/kv_cache.h"
+#include "hadal/runtime/trace.h"
 #include "hadal/status.h"
 
 namespace hadal::runtime {
@@ -49,6 +50,9 @@ class PrefillPipeline {
 
   // Called with the device time of every dispatch of a chunk; needs RecorderOptions::timestamps.
   void set_profile(std::function<void(const std::vector<DispatchTiming>&)> profile);
+  // What the pipeline does goes there from now on; null: nowhere. The trace must outlive the
+  // pipeline, which was created with its recorder_options() if dispatches are to be seen.
+  void set_trace(Trace* trace) { trace_ = trace; }
 
  private:
   PrefillPipeline(Device& device, model::Model& model, const KvCache& cache, Recorder recorder,
@@ -65,6 +69,7 @@ class PrefillPipeline {
   Recorder recorder_;
   Buffer inputs_;  // u32: ids, positions, slots [max_tokens each], block table
   std::function<void(const std::vector<DispatchTiming>&)> profile_;
+  Trace* trace_ = nullptr;
 };
 
 }  // namespace hadal::runtime
