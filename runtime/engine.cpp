@@ -75,13 +75,17 @@ Result<Engine> Engine::create(Device& device, model::Model& model, const KvCache
         Errc::kUnsupported,
         "engine: the checkpoint has no MTP layer to speculate with, or it was not loaded");
   }
-  RecorderOptions of_prefill;
+  const RecorderOptions of_decode =
+      options.trace ? options.trace->recorder_options() : RecorderOptions();
+  RecorderOptions of_prefill = of_decode;
   of_prefill.queue = device.queue_count() - 1;  // decode has the first
   HADAL_ASSIGN(PrefillPipeline prefill,
                PrefillPipeline::create(device, model, cache, of_prefill,
                                        std::min(options.max_rows, options.max_chunk)));
   HADAL_ASSIGN(DecodePipeline decode,
-               DecodePipeline::create(device, model, cache, options.max_rows));
+               DecodePipeline::create(device, model, cache, options.max_rows, of_decode));
+  prefill.set_trace(options.trace);
+  decode.set_trace(options.trace);
   const uint32_t vocab = model.config().vocab_size;
   HADAL_ASSIGN(Draws prefilled, Draws::create(device, options.max_rows, vocab));
   HADAL_ASSIGN(Draws decoded, Draws::create(device, options.max_rows, vocab));
@@ -170,13 +174,19 @@ void Engine::cancel(RequestId request) {
   scheduler_.remove(request);
 }
 
+StepPlan Engine::make_plan() {
+  const Trace::Span span(options_.trace, "plan");
+  return scheduler_.plan();
+}
+
 Result<std::vector<EngineToken>> Engine::step() {
   HADAL_TRY(lost_);
+  const Trace::Span span(options_.trace, "step");
   const Stopwatch watch;
   const double waited = prefill_.waited_seconds() + decode_.waited_seconds();
   std::vector<EngineToken> tokens;
   end_late(tokens);
-  StepPlan plan = scheduler_.plan();
+  StepPlan plan = make_plan();
   if (plan.empty()) return tokens;
   run_plan(std::move(plan), tokens);
   stats_.step_seconds += watch.seconds();
@@ -284,6 +294,7 @@ Status Engine::record_decoded(Recorder& recorder, const model::DecodeBatch& batc
 }
 
 Status Engine::begin_decode(const StepPlan& plan, bool drafting) {
+  const Trace::Span span(options_.trace, "begin decode");
   // Every row is drawn from: a replayed one draws its next token again, which the MTP layer needs.
   std::vector<DecodeRow> rows;
   for (const PlannedWork& work : plan.decode) {
@@ -308,6 +319,7 @@ Status Engine::begin_decode(const StepPlan& plan, bool drafting) {
 
 void Engine::take_decoded(const StepPlan& plan, bool drafting, double seconds,
                           std::vector<EngineToken>& tokens) {
+  const Trace::Span span(options_.trace, "take decoded");
   const size_t before = tokens.size();
   uint32_t row = 0;
   for (const PlannedWork& work : plan.decode) {
@@ -338,6 +350,7 @@ void Engine::take_tokens(const PlannedWork& work, uint32_t row, bool drafted,
 }
 
 Status Engine::begin_prefill(const StepPlan& plan, std::vector<uint32_t>& last_rows) {
+  const Trace::Span span(options_.trace, "begin prefill");
   std::vector<PrefillPart> parts;
   uint32_t rows = 0;
   for (const PlannedWork& work : plan.prefill) {
@@ -363,6 +376,7 @@ Status Engine::begin_prefill(const StepPlan& plan, std::vector<uint32_t>& last_r
 
 Status Engine::finish_prefill(const StepPlan& plan, std::span<const uint32_t> last_rows,
                               std::vector<EngineToken>& tokens) {
+  const Trace::Span span(options_.trace, "finish prefill");
   HADAL_TRY(prefill_.finish());
   if (options_.speculate) HADAL_TRY(prefill_drafts(plan, last_rows));
   uint32_t drawn = 0;

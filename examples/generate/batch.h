@@ -18,6 +18,7 @@ struct BatchRequest {
   runtime::SamplingOptions sampling;
   std::vector<std::string> stop;     // strings that end a text, in front of them
   std::optional<uint32_t> logprobs;  // EngineRequest's
+  std::optional<std::string> trace_file;
   bool ignore_eos = false, speculate = false, quiet = false;
 };
 
