@@ -56,6 +56,7 @@ Status Submitter::wait() {
 Status Submitter::report(const Recorder& recorder, Trace::Clock::time_point waited) {
   const bool traced = trace_ && trace_->wants_dispatches();
   if (!profile_ && !traced) return {};
+  const Trace::Span span(trace_, "read timings");
   const Result<std::vector<DispatchTiming>> timings = recorder.timings();
   // A queue without timestamps leaves a track empty; a profile asked for them.
   if (!timings.ok() && timings.status().code() == Errc::kUnsupported && !profile_) return {};

@@ -138,6 +138,7 @@ constexpr double kRounding = 1.0;
 struct Outcome {
   runtime::EngineStats stats;
   std::map<runtime::RequestId, std::vector<uint32_t>> tokens;
+  std::vector<std::vector<DispatchTiming>> decode_steps;  // on the device's own clock, if traced
 };
 
 // Six requests in steps of both phases.
@@ -156,6 +157,9 @@ Outcome serve(Trace* trace) {
       runtime::Engine::create(*device(), model.model(), model.cache(), pool, engine_options);
   EXPECT_TRUE(engine.ok()) << engine.status().message();
   if (!engine.ok()) return served;
+  if (trace && trace->wants_dispatches() && device()->caps().timestamp_period_ns > 0) {
+    engine->decode().set_profile([&](const auto& t) { served.decode_steps.push_back(t); });
+  }
   Random random(11);
   for (int i = 0; i < 6; ++i) {
     runtime::EngineRequest request;
@@ -251,6 +255,13 @@ TEST_F(TraceGpu, ShowsEveryDispatchOfBothPipelines) {
   Trace trace;
   const Outcome traced = serve(&trace);
   ASSERT_GT(traced.stats.recordings.replayed, 0u);
+  // The trace could place old times of a replay within its bounds: the device's own clock tells.
+  const auto& steps = traced.decode_steps;
+  ASSERT_EQ(steps.size(), traced.stats.recordings.recorded + traced.stats.recordings.replayed);
+  for (size_t i = 1; i < steps.size(); ++i) {
+    const DispatchTiming& last = steps[i - 1].back();
+    EXPECT_GE(steps[i].front().begin_ns + kRounding, last.begin_ns + last.ns) << "step " << i;
+  }
   const auto all = windows(of_track(trace, TraceTrack::kHost));
   for (const TraceTrack track : {TraceTrack::kPrefill, TraceTrack::kDecode}) {
     const auto dispatches = of_track(trace, track);
