@@ -50,7 +50,13 @@ uint32_t DecodePipeline::recorded_kv_len(uint32_t kv_len) const {
   return std::min({most, model_->options().max_context, cache_->view().pages * kPageTokens});
 }
 
+void DecodePipeline::set_trace(Trace* trace) {
+  recordings_.set_trace(trace);
+  submitter_.set_trace(trace, TraceTrack::kDecode);
+}
+
 Result<model::DecodeBatch> DecodePipeline::upload(std::span<const DecodeRow> rows) {
+  const Trace::Span span(submitter_.trace(), "upload");
   auto* data = reinterpret_cast<uint32_t*>(inputs_.mapped().data());
   uint32_t *ids = data, *positions = ids + max_rows_, *slots = positions + max_rows_,
            *kv_lens = slots + max_rows_, *tables = kv_lens + max_rows_;

@@ -76,13 +76,17 @@ Result<Engine> Engine::create(Device& device, model::Model& model, const KvCache
     return error(
         fmt::format("draft_depth must be 1 to {}, got {}", kMaxDraftDepth, options.draft_depth));
   }
-  RecorderOptions of_prefill;
+  const RecorderOptions of_decode =
+      options.trace ? options.trace->recorder_options() : RecorderOptions();
+  RecorderOptions of_prefill = of_decode;
   of_prefill.queue = device.queue_count() - 1;  // decode has the first
   HADAL_ASSIGN(PrefillPipeline prefill,
                PrefillPipeline::create(device, model, cache, of_prefill,
                                        std::min(options.max_rows, options.max_chunk)));
   HADAL_ASSIGN(DecodePipeline decode,
-               DecodePipeline::create(device, model, cache, options.max_rows));
+               DecodePipeline::create(device, model, cache, options.max_rows, of_decode));
+  prefill.set_trace(options.trace);
+  decode.set_trace(options.trace);
   const uint32_t vocab = model.config().vocab_size;
   HADAL_ASSIGN(Draws prefilled, Draws::create(device, options.max_rows, vocab));
   HADAL_ASSIGN(Draws decoded, Draws::create(device, options.max_rows, vocab));
@@ -178,13 +182,19 @@ void Engine::cancel(RequestId request) {
   if (drafter_) drafter_->end(request);
 }
 
+StepPlan Engine::make_plan() {
+  const Trace::Span span(options_.trace, "plan");
+  return scheduler_.plan();
+}
+
 Result<std::vector<EngineToken>> Engine::step() {
   HADAL_TRY(lost_);
+  const Trace::Span span(options_.trace, "step");
   const Stopwatch watch;
   const double waited = waited_seconds();
   std::vector<EngineToken> tokens;
   end_late(tokens);
-  StepPlan plan = scheduler_.plan();
+  StepPlan plan = make_plan();
   if (plan.empty()) return tokens;
   run_plan(std::move(plan), tokens);
   stats_.step_seconds += watch.seconds();
@@ -298,6 +308,7 @@ void Engine::end(RequestId request, FinishReason reason, const Status& status,
 }
 
 Status Engine::begin_decode(const StepPlan& plan) {
+  const Trace::Span span(options_.trace, "begin decode");
   // Every row is drawn from: a replayed one draws its next token again.
   std::vector<DecodeRow> rows;
   for (const PlannedWork& work : plan.decode) {
@@ -324,6 +335,7 @@ Status Engine::begin_decode(const StepPlan& plan) {
 
 Engine::RowsOfWork Engine::take_decoded(const StepPlan& plan, double seconds,
                                         std::vector<EngineToken>& tokens) {
+  const Trace::Span span(options_.trace, "take decoded");
   RowsOfWork going_on;
   const uint64_t before = stats_.decoded_tokens;
   uint32_t row = 0;
@@ -342,6 +354,7 @@ Engine::RowsOfWork Engine::take_decoded(const StepPlan& plan, double seconds,
 }
 
 Status Engine::begin_prefill(const StepPlan& plan, std::vector<uint32_t>& last_rows) {
+  const Trace::Span span(options_.trace, "begin prefill");
   std::vector<PrefillPart> parts;
   uint32_t rows = 0;
   for (const PlannedWork& work : plan.prefill) {
@@ -366,6 +379,7 @@ Status Engine::begin_prefill(const StepPlan& plan, std::vector<uint32_t>& last_r
 }
 
 Status Engine::take_prefilled(const StepPlan& plan, std::vector<EngineToken>& tokens) {
+  const Trace::Span span(options_.trace, "finish prefill");
   if (drafter_) HADAL_TRY(draft_behind_prefill(plan));
   uint32_t drawn = 0;
   for (const PlannedWork& work : plan.prefill) {

@@ -59,6 +59,7 @@ Status Engine::measure_swap() {
 }
 
 Status Engine::run_swaps(const StepPlan& plan) {
+  const Trace::Span span(options_.trace, "swap");
   const auto start = std::chrono::steady_clock::now();
   std::vector<PageMoves> out, in;
   for (const PlannedSwap& swap : plan.swap_out) out.push_back({&swap_space_, swap.pages});

@@ -88,6 +88,7 @@ Status PrefillPipeline::check(std::span<const PrefillPart> parts) const {
 }
 
 Result<model::PrefillBatch> PrefillPipeline::upload(std::span<const PrefillPart> parts) {
+  const Trace::Span span(submitter_.trace(), "upload");
   const uint32_t stride = model_->options().max_tokens;
   auto* ids = reinterpret_cast<uint32_t*>(inputs_.mapped().data());
   uint32_t *positions = ids + stride, *slots = positions + stride, *tables = slots + stride;
@@ -119,15 +120,21 @@ Result<model::PrefillBatch> PrefillPipeline::upload(std::span<const PrefillPart>
   return batch;
 }
 
+Status PrefillPipeline::record_pass(const model::PrefillBatch& batch, const Forward& forward,
+                                    const PassHook& record) {
+  const Trace::Span span(submitter_.trace(), "record");
+  HADAL_TRY(recorder_.reset());
+  HADAL_TRY(forward(recorder_, batch));
+  if (record) HADAL_TRY(record(recorder_));
+  return recorder_.end();
+}
+
 Status PrefillPipeline::begin_forward(std::span<const PrefillPart> parts, const Forward& forward,
                                       const PassHook& record) {
   HADAL_TRY(check(parts));
   HADAL_TRY(submitter_.wait());  // its pass reads what upload() writes
   HADAL_ASSIGN(const model::PrefillBatch batch, upload(parts));
-  HADAL_TRY(recorder_.reset());
-  HADAL_TRY(forward(recorder_, batch));
-  if (record) HADAL_TRY(record(recorder_));
-  HADAL_TRY(recorder_.end());
+  HADAL_TRY(record_pass(batch, forward, record));
   return submitter_.submit(recorder_);
 }
 

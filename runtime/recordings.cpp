@@ -13,6 +13,7 @@ Result<Recorder*> Recordings::get(const RecordingKey& key,
     ++stats_.replayed;
     return &recordings_.front().recorder;
   }
+  const Trace::Span span(trace_, "record");
   // A full store gives its oldest recorder's memory to the new recording.
   std::list<Recording> fresh;
   if (recordings_.size() < capacity_) {

@@ -1,7 +1,6 @@
 #include "hadal/runtime/submitter.h"
 
 #include <cassert>
-#include <chrono>
 #include <utility>
 
 namespace hadal::runtime {
@@ -11,7 +10,10 @@ Submitter::Submitter(Submitter&& other) noexcept
       running_(std::exchange(other.running_, nullptr)),
       ticket_(other.ticket_),
       waited_seconds_(other.waited_seconds_),
-      profile_(std::move(other.profile_)) {}
+      profile_(std::move(other.profile_)),
+      trace_(other.trace_),
+      track_(other.track_),
+      submitted_(other.submitted_) {}
 
 Submitter& Submitter::operator=(Submitter&& other) noexcept {
   assert(!running_);
@@ -20,6 +22,8 @@ Submitter& Submitter::operator=(Submitter&& other) noexcept {
   ticket_ = other.ticket_;
   waited_seconds_ = other.waited_seconds_;
   profile_ = std::move(other.profile_);
+  trace_ = other.trace_, track_ = other.track_;
+  submitted_ = other.submitted_;
   return *this;
 }
 
@@ -30,6 +34,8 @@ Submitter::~Submitter() {
 
 Status Submitter::submit(Recorder& recorder) {
   HADAL_TRY(wait());
+  const Trace::Span span(trace_, "submit");
+  submitted_ = Trace::Clock::now();
   HADAL_ASSIGN(ticket_, device_->submit(recorder));
   running_ = &recorder;
   return {};
@@ -38,15 +44,25 @@ Status Submitter::submit(Recorder& recorder) {
 Status Submitter::wait() {
   if (!running_) return {};
   const Recorder& recorder = *std::exchange(running_, nullptr);
-  const auto start = std::chrono::steady_clock::now();
+  const auto start = Trace::Clock::now();
   const Status status = device_->wait(ticket_);
-  const std::chrono::duration<double> waited = std::chrono::steady_clock::now() - start;
-  waited_seconds_ += waited.count();
+  const auto waited = Trace::Clock::now();
+  waited_seconds_ += std::chrono::duration<double>(waited - start).count();
+  if (trace_) trace_->add_host("wait", start, waited);
   HADAL_TRY(status);
-  if (profile_) {
-    HADAL_ASSIGN(const auto timings, recorder.timings());
-    profile_(timings);
-  }
+  return report(recorder, waited);
+}
+
+Status Submitter::report(const Recorder& recorder, Trace::Clock::time_point waited) {
+  const bool traced = trace_ && trace_->wants_dispatches();
+  if (!profile_ && !traced) return {};
+  const Trace::Span span(trace_, "read timings");
+  const Result<std::vector<DispatchTiming>> timings = recorder.timings();
+  // A queue without timestamps leaves a track empty; a profile asked for them.
+  if (!timings.ok() && timings.status().code() == Errc::kUnsupported && !profile_) return {};
+  HADAL_TRY(timings.status());
+  if (traced) trace_->add_dispatches(track_, submitted_, waited, *timings);
+  if (profile_) profile_(*timings);
   return {};
 }
 

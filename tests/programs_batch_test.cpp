@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <fstream>
 #include <sstream>
 
 #include <nlohmann/json.hpp>
@@ -143,6 +144,28 @@ TEST(ProgramsGpu, PenaltiesBiasesAndLogprobsReachTheOutput) {
       lines({"--frequency-penalty", "2", "--presence-penalty", "2", "--repetition-penalty", "1.5"});
   EXPECT_FALSE(penalised[0].contains("logprobs"));
   EXPECT_NE(penalised[0]["text"], plain[0]["text"]);
+}
+
+TEST(ProgramsGpu, TracesAreFilesOfSpans) {
+  TempDir dir;
+  write_file(dir / "prompts", "Once upon a time\nThe king");
+  const std::string prompts = (dir / "prompts").string(), file = (dir / "trace").string();
+  for (const std::vector<std::string>& what :
+       {std::vector<std::string>{"The king"}, {"--prompts", prompts}}) {
+    std::vector<std::string> arguments = what;
+    arguments.insert(arguments.end(), {"-n", "4", "--quiet", "--trace", file});
+    const ChildResult r = generate(arguments);
+    ASSERT_EQ(r.code, 0) << r.errors;
+    std::ifstream in(file);
+    const json trace = json::parse(in, nullptr, false);
+    ASSERT_FALSE(trace.is_discarded());
+    size_t waits = 0;
+    for (const json& event : trace.at("traceEvents")) waits += event.at("name") == "wait";
+    EXPECT_GE(waits, 4u);  // a prompt, and three tokens behind its own
+  }
+  const ChildResult r = generate({"The king", "--trace", (dir / "none" / "trace").string()});
+  EXPECT_EQ(r.code, 2);
+  EXPECT_EQ(r.output, "");
 }
 
 TEST(ProgramsGpu, PromptFilesAreRefusedByName) {

@@ -136,6 +136,11 @@ Status generate_batch(const BatchRequest& request) {
 
   runtime::EngineOptions options;
   options.tokenizer = &tokenizer;
+  runtime::Trace trace;
+  if (request.trace_file) {
+    HADAL_TRY(check_writable("--trace", *request.trace_file));
+    options.trace = &trace;
+  }
   options.max_rows = uint32_t(std::min<size_t>(prompts.size(), request.rows));
   options.max_requests = options.max_rows;
   if (request.speculate) {
@@ -183,6 +188,7 @@ Status generate_batch(const BatchRequest& request) {
   }
   const double seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  if (request.trace_file) HADAL_TRY(trace.write(*request.trace_file));
   if (!request.quiet) print_statistics(loaded, engine.stats(), seconds);
   for (const Prompt& prompt : prompts) HADAL_TRY(prompt.status);
   return {};

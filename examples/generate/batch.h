@@ -19,6 +19,7 @@ struct BatchRequest {
   runtime::SamplingOptions sampling;
   std::vector<std::string> stop;     // strings that end a text, in front of them
   std::optional<uint32_t> logprobs;  // EngineRequest's
+  std::optional<std::string> trace_file;
   std::optional<runtime::DraftSource> speculate;
   uint32_t draft_depth = 1;
   bool always_draft = false, ignore_eos = false, quiet = false;

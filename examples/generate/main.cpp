@@ -33,6 +33,7 @@ struct Arguments {
   runtime::GenerateOptions generate;
   std::vector<std::string> stop;
   bool ignore_eos = false, print_ids = false, quiet = false, profile = false;
+  std::optional<std::string> trace;
 };
 
 Result<std::vector<uint32_t>> prompt_ids(const Arguments& a,
@@ -115,10 +116,11 @@ Status run(Arguments& a) {
   }
   if (tokenizer) HADAL_TRY(runtime::check_stop_strings(*tokenizer, a.stop));
   HADAL_ASSIGN(const std::vector<uint32_t> prompt, prompt_ids(a, tokenizer, config));
+  if (a.trace) HADAL_TRY(examples::check_writable("--trace", *a.trace));
   HADAL_ASSIGN(examples::LoadedModel loaded, examples::load_model(a.model));
   if (!a.ignore_eos) a.generate.stop_ids = config.eos_token_ids;
   RecorderOptions recorder_options;
-  recorder_options.timestamps = a.profile;
+  recorder_options.timestamps = a.profile || a.trace;
   HADAL_ASSIGN(runtime::Generator generator,
                runtime::Generator::create(*loaded.device, *loaded.model, *loaded.cache,
                                           *loaded.pages, recorder_options));
@@ -126,6 +128,12 @@ Status run(Arguments& a) {
   HADAL_TRY(generator.warm_up(uint32_t(prompt.size())));
   const double warm_up_seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - warm_up_start).count();
+  std::optional<runtime::Trace> trace;
+  if (a.trace) {
+    trace.emplace();
+    generator.prefill().set_trace(&*trace);
+    generator.decode().set_trace(&*trace);
+  }
   Profile prefill, decode;
   if (a.profile) {
     generator.prefill().set_profile([&](const auto& t) { prefill.add(t); });
@@ -160,6 +168,7 @@ Status run(Arguments& a) {
   if (!a.quiet) print_summary(loaded, warm_up_seconds, result);
   prefill.print("prefill");
   decode.print("decode");
+  if (trace) HADAL_TRY(trace->write(*a.trace));
   return {};
 }
 
@@ -169,6 +178,7 @@ Status run_batch(const Arguments& a) {
   batch.max_new_tokens = a.generate.max_new_tokens, batch.sampling = a.generate.sampling;
   batch.stop = a.stop;
   batch.logprobs = a.logprobs;
+  batch.trace_file = a.trace;
   batch.ignore_eos = a.ignore_eos, batch.quiet = a.quiet;
   if (!a.speculate.empty()) batch.speculate = kDraftSources.at(a.speculate);
   batch.draft_depth = a.draft_depth, batch.always_draft = a.always_draft;
@@ -237,6 +247,8 @@ int main(int argc, char** argv) {
   app.add_flag("--quiet", a.quiet, "print the generated text only");
   app.add_flag("--profile", a.profile, "device time by kernel, on standard error")
       ->excludes(prompts);
+  app.add_option("--trace", a.trace,
+                 "what ran when, on the host and the device, for ui.perfetto.dev (a JSON file)");
   return examples::run_program(app, argc, argv, [&] {
     examples::install_interrupt_handler();
     a.model.progress = !a.quiet;

@@ -380,8 +380,9 @@ Result<std::vector<DispatchTiming>> Recorder::timings() const {
   std::vector<DispatchTiming> result;
   for (uint32_t i = 0; i < count; ++i) {
     const double delta = double(ticks[2 * i + 1] - ticks[2 * i]);
+    const double period = impl_->device->caps.timestamp_period_ns;
     result.push_back(
-        {std::string(impl_->timed_labels[i]), delta * impl_->device->caps.timestamp_period_ns});
+        {std::string(impl_->timed_labels[i]), delta * period, double(ticks[2 * i]) * period});
   }
   return result;
 }

@@ -46,6 +46,7 @@ struct RecorderOptions {
 struct DispatchTiming {
   std::string label;  // the kernel's word, e.g. "fp8_gemm"
   double ns = 0.0;
+  double begin_ns = 0.0;  // on the device's own clock, whose zero is anything
 };
 
 // Not thread-safe; different recorders may be used from different threads.

@@ -14,6 +14,7 @@
 #include "hadal/runtime/kv_cache.h"
 #include "hadal/runtime/recordings.h"
 #include "hadal/runtime/submitter.h"
+#include "hadal/runtime/trace.h"
 #include "hadal/status.h"
 
 namespace hadal::runtime {
@@ -51,6 +52,9 @@ class DecodePipeline {
 
   // Called with the device time of every dispatch of a step; needs RecorderOptions::timestamps.
   void set_profile(Submitter::Profile profile) { submitter_.set_profile(std::move(profile)); }
+  // What the pipeline does goes there from now on; null: nowhere. The trace must outlive the
+  // pipeline, which was created with its recorder_options() if dispatches are to be seen.
+  void set_trace(Trace* trace);
   // The pipeline's own: what a hook records on, and where its results lie.
   [[nodiscard]] model::Pass& pass() { return pass_; }
   [[nodiscard]] double waited_seconds() const { return submitter_.waited_seconds(); }

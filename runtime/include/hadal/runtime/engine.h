@@ -31,6 +31,7 @@
 #include "hadal/runtime/sampler.h"
 #include "hadal/runtime/scheduler.h"
 #include "hadal/runtime/sequence_state.h"
+#include "hadal/runtime/trace.h"
 
 namespace hadal::runtime {
 
@@ -51,6 +52,7 @@ struct EngineOptions {
   uint64_t swap_bytes = 0;
   bool always_swap = false;                     // also where computing again is quicker
   const model::Tokenizer* tokenizer = nullptr;  // for EngineToken::text and EngineRequest::stop
+  Trace* trace = nullptr;                       // where what the engine does goes; must outlive it
 };
 
 struct EngineRequest {
@@ -131,6 +133,7 @@ class Engine {
   [[nodiscard]] Result<std::vector<EngineToken>> step();
   [[nodiscard]] bool idle() const { return requests_.empty(); }
   [[nodiscard]] EngineStats stats() const;
+  [[nodiscard]] PrefillPipeline& prefill() { return prefill_; }
   [[nodiscard]] DecodePipeline& decode() { return decode_; }
 
  private:
@@ -168,6 +171,7 @@ class Engine {
   [[nodiscard]] Status check_state(const SequenceState& state, bool has_mask) const;
   [[nodiscard]] Result<HostPages> imported_rows(const SequenceState& state);
   [[nodiscard]] double waited_seconds() const;
+  [[nodiscard]] StepPlan make_plan();
   void run_plan(StepPlan plan, std::vector<EngineToken>& tokens);
   // Ends the requests of work that could not be done, and all of them if the device is lost.
   void fail(std::span<const PlannedWork> work, const Status& status,

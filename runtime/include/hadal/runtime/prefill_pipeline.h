@@ -15,6 +15,7 @@
 #include "hadal/recorder.h"
 #include "hadal/runtime/kv_cache.h"
 #include "hadal/runtime/submitter.h"
+#include "hadal/runtime/trace.h"
 #include "hadal/status.h"
 
 namespace hadal::runtime {
@@ -76,6 +77,9 @@ class PrefillPipeline {
 
   // Called with the device time of every dispatch of a chunk; needs RecorderOptions::timestamps.
   void set_profile(Submitter::Profile profile) { submitter_.set_profile(std::move(profile)); }
+  // What the pipeline does goes there from now on; null: nowhere. The trace must outlive the
+  // pipeline, which was created with its recorder_options() if dispatches are to be seen.
+  void set_trace(Trace* trace) { submitter_.set_trace(trace, TraceTrack::kPrefill); }
   // The pipeline's own: what a hook records on, and where its results lie.
   [[nodiscard]] model::Pass& pass() { return pass_; }
   [[nodiscard]] double waited_seconds() const { return submitter_.waited_seconds(); }
@@ -87,6 +91,8 @@ class PrefillPipeline {
   [[nodiscard]] Status check(std::span<const PrefillPart> parts) const;
   [[nodiscard]] Result<model::PrefillBatch> upload(std::span<const PrefillPart> parts);
   using Forward = std::function<Status(Recorder&, const model::PrefillBatch&)>;
+  [[nodiscard]] Status record_pass(const model::PrefillBatch& batch, const Forward& forward,
+                                   const PassHook& record);
   [[nodiscard]] Status begin_forward(std::span<const PrefillPart> parts, const Forward& forward,
                                      const PassHook& record);
   // The chunks of one sequence, one pass each; `forward` gets the chunk's first row, too.

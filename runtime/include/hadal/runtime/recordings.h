@@ -9,6 +9,7 @@
 
 #include "hadal/device.h"
 #include "hadal/recorder.h"
+#include "hadal/runtime/trace.h"
 #include "hadal/status.h"
 
 namespace hadal::runtime {
@@ -38,6 +39,8 @@ class Recordings {
   [[nodiscard]] Result<Recorder*> get(const RecordingKey& key,
                                       const std::function<Status(Recorder&)>& record);
   [[nodiscard]] const RecordingStats& stats() const { return stats_; }
+  // New recordings are spans `record` there; null: nowhere.
+  void set_trace(Trace* trace) { trace_ = trace; }
 
  private:
   struct Recording {
@@ -49,6 +52,7 @@ class Recordings {
   size_t capacity_;
   std::list<Recording> recordings_;  // the one used last in front
   RecordingStats stats_;
+  Trace* trace_ = nullptr;
 };
 
 }  // namespace hadal::runtime

@@ -1,5 +1,5 @@
-// Submits the recordings of one pipeline, one at a time, and keeps account of the time that its
-// caller waited for the device.
+// Submits the recordings of one pipeline, one at a time, keeps account of the time that its caller
+// waited for the device, and tells a trace what ran when.
 #pragma once
 
 #include <functional>
@@ -7,6 +7,7 @@
 
 #include "hadal/device.h"
 #include "hadal/recorder.h"
+#include "hadal/runtime/trace.h"
 #include "hadal/status.h"
 
 namespace hadal::runtime {
@@ -32,13 +33,21 @@ class Submitter {
   // Called by wait() with the device time of every dispatch; needs RecorderOptions::timestamps.
   using Profile = std::function<void(const std::vector<DispatchTiming>&)>;
   void set_profile(Profile profile) { profile_ = std::move(profile); }
+  // Spans `submit` and `wait` of the host go there from now on, and a submission's dispatches to
+  // `track` where the trace wants them and the recorder has timestamps; null: nowhere.
+  void set_trace(Trace* trace, TraceTrack track) { trace_ = trace, track_ = track; }
+  [[nodiscard]] Trace* trace() const { return trace_; }
 
  private:
+  [[nodiscard]] Status report(const Recorder& recorder, Trace::Clock::time_point waited);
   Device* device_;
   Recorder* running_ = nullptr;
   Ticket ticket_;
   double waited_seconds_ = 0.0;
   Profile profile_;
+  Trace* trace_ = nullptr;
+  TraceTrack track_ = TraceTrack::kHost;
+  Trace::Clock::time_point submitted_;  // when the submission under way began
 };
 
 }  // namespace hadal::runtime
