@@ -117,7 +117,7 @@ Result<Engine::Draws> Engine::Draws::create(Device& device, uint32_t rows, uint3
 Status Engine::warm_up(const WarmUp& options) {
   const auto pieces =
       pieces_of_passes(*model_, cache_->view(), decode_.pass(), row_counts(options_.max_rows),
-                       prefill_.pass(), row_counts(options_.max_chunk));
+                       prefill_.pass(), row_counts(options_.max_chunk), options_.max_rows > 1);
   return record_and_drop(*device_, pieces, options);
 }
 

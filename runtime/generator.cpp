@@ -44,8 +44,9 @@ Status Generator::warm_up(uint32_t prompt_tokens, const WarmUp& options) {
       std::min({kPromptTokens, room - 1, std::max(prompt_tokens, 1u)}), 0);
   if (options.threads > 1) {  // one would make them as well while it runs
     const uint32_t rows = 1, tokens = uint32_t(prompt.size());
-    const auto pieces = pieces_of_passes(*model_, cache_->view(), decode_.pass(), {&rows, 1},
-                                         prefill_.pass(), {&tokens, 1});
+    const auto pieces =
+        pieces_of_passes(*model_, cache_->view(), decode_.pass(), {&rows, 1}, prefill_.pass(),
+                         {&tokens, 1}, /*several_sequences=*/false);
     HADAL_TRY(record_and_drop(*device_, pieces, options));
   }
   GenerateOptions generate_options;

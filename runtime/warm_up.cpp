@@ -52,7 +52,8 @@ std::vector<RecordPiece> pieces_of(const model::Model& model, model::Pass& pass,
 }
 
 std::vector<RecordPiece> prefill_pieces(const model::Model& model, model::Pass& pass,
-                                        const model::CacheView& cache, uint32_t tokens) {
+                                        const model::CacheView& cache, uint32_t tokens,
+                                        bool several_sequences) {
   model::PrefillBatch batch;
   batch.tokens = tokens;
   batch.sequences = {{0, tokens, 0, ceil_div(tokens, kPageTokens)}};
@@ -60,7 +61,7 @@ std::vector<RecordPiece> prefill_pieces(const model::Model& model, model::Pass& 
   batch.ids = batch.positions = batch.slots = batch.block_tables = batch.pieces =
       pass.logits().address();
   std::vector<RecordPiece> pieces = pieces_of(model, pass, cache, batch);
-  if (tokens < 2) return pieces;
+  if (tokens < 2 || !several_sequences) return pieces;
   // Attention over several sequences is a form of its own.
   batch.sequences = {{0, 1, 0, 1}, {0, tokens - 1, 1, ceil_div(tokens - 1, kPageTokens)}};
   batch.expansion = model::PrefillExpansion::plan(batch.sequences, model.options().expansion_rows);
@@ -102,12 +103,14 @@ std::vector<uint32_t> row_counts(uint32_t most) {
 
 std::vector<RecordPiece> pieces_of_passes(const model::Model& model, const model::CacheView& cache,
                                           model::Pass& decode, std::span<const uint32_t> rows,
-                                          model::Pass& prefill, std::span<const uint32_t> tokens) {
+                                          model::Pass& prefill, std::span<const uint32_t> tokens,
+                                          bool several_sequences) {
   std::vector<RecordPiece> all;
   for (size_t i = 0; i < std::max(rows.size(), tokens.size()); ++i) {
     std::vector<RecordPiece> front, back;
     if (i < rows.size()) front = decode_pieces(model, decode, cache, rows[i]);
-    if (i < tokens.size()) back = prefill_pieces(model, prefill, cache, tokens[i]);
+    if (i < tokens.size())
+      back = prefill_pieces(model, prefill, cache, tokens[i], several_sequences);
     // One thread begins with decode's attention, the next with the back of a prefill layer.
     if (!front.empty()) all.push_back(front[0]);
     all.insert(all.end(), back.rbegin(), back.rend());

@@ -63,7 +63,7 @@ TEST_F(WarmUpGpu, NothingIsLeftToMake) {
   ASSERT_TRUE(prefill.ok() && decode.ok());
   const auto pieces = runtime::pieces_of_passes(*fresh.model, fresh.cache->view(), decode->pass(),
                                                 runtime::row_counts(kRows), prefill->pass(),
-                                                runtime::row_counts(kTokens));
+                                                runtime::row_counts(kTokens), false);
   {
     const VulkanFault made(*fresh.device, Call::kCreateComputePipelines, VK_SUCCESS, 0, 0);
     ASSERT_TRUE(

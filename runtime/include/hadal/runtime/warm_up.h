@@ -34,13 +34,15 @@ using RecordPiece = std::function<Status(Recorder&)>;
 [[nodiscard]] std::vector<uint32_t> row_counts(uint32_t most);
 
 // Attention, feed-forward of each kind of layer, embedding, norm and head of decode passes over
-// each of `rows` and of prefill passes over each of `tokens`, in an order in which threads seldom
+// each of `rows` and of prefill passes over each of `tokens` (of one
+// sequence, and where asked for of several), in an order in which threads seldom
 // meet: one that needs what another is making waits for it. The pieces refer to model and passes
 // and record addresses that hold nothing: they are not for running, nor for
 // RecorderOptions::check_hazards. Requires rows and tokens within the shapes of the passes.
 [[nodiscard]] std::vector<RecordPiece> pieces_of_passes(
     const model::Model& model, const model::CacheView& cache, model::Pass& decode,
-    std::span<const uint32_t> rows, model::Pass& prefill, std::span<const uint32_t> tokens);
+    std::span<const uint32_t> rows, model::Pass& prefill, std::span<const uint32_t> tokens,
+    bool several_sequences);
 
 // Records each piece into a recorder of its own, which is then dropped. Errors: the first of a
 // piece, kCancelled.
