@@ -58,10 +58,15 @@ struct Pass::Impl {
   [[nodiscard]] Status mtp(Recorder& recorder, uint32_t index, const Batch& batch,
                            const CacheView& cache, DeviceAddress previous_hidden) const;
   template <class Batch>
+  [[nodiscard]] Status attend(Recorder& recorder, const LayerWeights& layer, uint32_t cache_layer,
+                              const Batch& batch, const CacheView& cache) const {
+    const DeviceAddress base = cache.base + cache_layer * cache.layer_stride_bytes;
+    return attention.record(recorder, layer, batch, cache, base);
+  }
+  template <class Batch>
   [[nodiscard]] Status layer(Recorder& recorder, const LayerWeights& layer, uint32_t cache_layer,
                              const Batch& batch, const CacheView& cache) const {
-    const DeviceAddress base = cache.base + cache_layer * cache.layer_stride_bytes;
-    HADAL_TRY(attention.record(recorder, layer, batch, cache, base));
+    HADAL_TRY(attend(recorder, layer, cache_layer, batch, cache));
     return feed_forward.record(recorder, layer, batch.tokens);
   }
 };

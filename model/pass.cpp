@@ -120,6 +120,23 @@ Status Pass::record_layer(Recorder& recorder, const LayerWeights& layer, uint32_
   return impl_->layer(recorder, layer, cache_layer, batch, cache);
 }
 
+Status Pass::record_attention(Recorder& recorder, const LayerWeights& layer, uint32_t cache_layer,
+                              const PrefillBatch& batch, const CacheView& cache) {
+  HADAL_TRY(impl_->check_tokens(batch.tokens, impl_->shape.prefill_tokens));
+  return impl_->attend(recorder, layer, cache_layer, batch, cache);
+}
+
+Status Pass::record_attention(Recorder& recorder, const LayerWeights& layer, uint32_t cache_layer,
+                              const DecodeBatch& batch, const CacheView& cache) {
+  HADAL_TRY(impl_->check_tokens(batch.tokens, impl_->shape.decode_rows));
+  return impl_->attend(recorder, layer, cache_layer, batch, cache);
+}
+
+Status Pass::record_feed_forward(Recorder& recorder, const LayerWeights& layer, uint32_t tokens) {
+  HADAL_TRY(impl_->check_tokens(tokens, impl_->shape.rows()));
+  return impl_->feed_forward.record(recorder, layer, tokens);
+}
+
 Status Pass::record_final_norm(Recorder& recorder, uint32_t tokens) {
   const ModelConfig& c = impl_->config;
   HADAL_TRY(impl_->ops.norm(recorder, impl_->work.x, impl_->weights.final_norm, c.rms_norm_eps,

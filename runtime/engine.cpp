@@ -118,6 +118,13 @@ Result<Engine::Draws> Engine::Draws::create(Device& device, uint32_t rows, uint3
   return Draws{std::move(tokens), std::vector<Status>(rows)};
 }
 
+Status Engine::warm_up(const WarmUp& options) {
+  const auto pieces =
+      pieces_of_passes(*model_, cache_->view(), decode_.pass(), row_counts(options_.max_rows),
+                       prefill_.pass(), row_counts(options_.max_chunk), options_.max_rows > 1);
+  return record_and_drop(*device_, pieces, options);
+}
+
 uint32_t Engine::new_tokens(const EngineRequest& request) const {
   return std::min(request.max_new_tokens,
                   model_->options().max_context - uint32_t(request.prompt.size()));

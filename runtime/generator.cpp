@@ -16,9 +16,11 @@ double seconds(Clock::time_point from, Clock::time_point to) {
 
 }  // namespace
 
-Generator::Generator(model::Model& model, PagePool& pages, PrefillPipeline prefill,
-                     DecodePipeline decode, Sampler sampler)
-    : model_(&model),
+Generator::Generator(Device& device, model::Model& model, const KvCache& cache, PagePool& pages,
+                     PrefillPipeline prefill, DecodePipeline decode, Sampler sampler)
+    : device_(&device),
+      model_(&model),
+      cache_(&cache),
       pages_(&pages),
       prefill_(std::move(prefill)),
       decode_(std::move(decode)),
@@ -29,19 +31,28 @@ Result<Generator> Generator::create(Device& device, model::Model& model, const K
   HADAL_ASSIGN(PrefillPipeline prefill, PrefillPipeline::create(device, model, cache, options));
   HADAL_ASSIGN(DecodePipeline decode, DecodePipeline::create(device, model, cache, 1, options));
   HADAL_ASSIGN(Sampler sampler, Sampler::create(device, 1, model.config().vocab_size));
-  return Generator(model, pages, std::move(prefill), std::move(decode), std::move(sampler));
+  return Generator(device, model, cache, pages, std::move(prefill), std::move(decode),
+                   std::move(sampler));
 }
 
-Status Generator::warm_up(uint32_t prompt_tokens) {
+Status Generator::warm_up(uint32_t prompt_tokens, const WarmUp& options) {
   // Tiles do not change beyond 16 rows; drivers compile at the first dispatch.
   constexpr uint32_t kPromptTokens = 16;
   const uint32_t room = std::min(model_->options().max_context, model_->options().max_tokens + 1);
   if (room < 2) return {};
   const std::vector<uint32_t> prompt(
       std::min({kPromptTokens, room - 1, std::max(prompt_tokens, 1u)}), 0);
-  GenerateOptions options;
-  options.max_new_tokens = 2;
-  return generate(prompt, options).status();
+  if (options.threads > 1) {  // one would make them as well while it runs
+    const uint32_t rows = 1, tokens = uint32_t(prompt.size());
+    const auto pieces =
+        pieces_of_passes(*model_, cache_->view(), decode_.pass(), {&rows, 1}, prefill_.pass(),
+                         {&tokens, 1}, /*several_sequences=*/false);
+    HADAL_TRY(record_and_drop(*device_, pieces, options));
+  }
+  GenerateOptions generate_options;
+  generate_options.max_new_tokens = 2;
+  generate_options.cancelled = options.cancelled;
+  return generate(prompt, generate_options).status();
 }
 
 Result<GenerateResult> Generator::generate(std::span<const uint32_t> prompt,

@@ -13,6 +13,7 @@
 #include <iostream>
 #include <map>
 #include <new>
+#include <thread>
 
 #include "hadal/model/safetensors.h"
 #include "hadal/model/weights.h"
@@ -146,6 +147,10 @@ void install_interrupt_handler() {
 
 bool interrupted() {
   return g_interrupted != 0;
+}
+
+runtime::WarmUp warm_up() {
+  return {.threads = std::max(std::thread::hardware_concurrency(), 1u), .cancelled = interrupted};
 }
 
 std::filesystem::path default_cache_dir() {

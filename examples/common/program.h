@@ -15,6 +15,7 @@
 #include "hadal/model/model.h"
 #include "hadal/model/tokenizer.h"
 #include "hadal/runtime/kv_cache.h"
+#include "hadal/runtime/warm_up.h"
 #include "hadal/status.h"
 
 namespace hadal::examples {
@@ -38,6 +39,9 @@ void prepare_cpu_driver(uint64_t checkpoint_bytes);
 // True once Ctrl-C was pressed (after install_interrupt_handler).
 void install_interrupt_handler();
 [[nodiscard]] bool interrupted();
+
+// On every core, until Ctrl-C.
+[[nodiscard]] runtime::WarmUp warm_up();
 
 // $XDG_CACHE_HOME/hadal or ~/.cache/hadal; empty when neither is known.
 [[nodiscard]] std::filesystem::path default_cache_dir();

@@ -125,7 +125,7 @@ Status run(Arguments& a) {
                runtime::Generator::create(*loaded.device, *loaded.model, *loaded.cache,
                                           *loaded.pages, recorder_options));
   const auto warm_up_start = std::chrono::steady_clock::now();
-  HADAL_TRY(generator.warm_up(uint32_t(prompt.size())));
+  HADAL_TRY(generator.warm_up(uint32_t(prompt.size()), examples::warm_up()));
   const double warm_up_seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - warm_up_start).count();
   std::optional<runtime::Trace> trace;

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <atomic>
-#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -13,6 +12,7 @@
 #include "hadal/buffer.h"
 #include "hadal/device.h"
 #include "instance.h"
+#include "once_map.h"
 #include "pipeline.h"
 #include "queues.h"
 #include "result.h"
@@ -49,8 +49,7 @@ struct DeviceImpl {
   std::atomic<uint64_t> peak_allocated_bytes = 0;
 
   // Pipelines by module and constants, made once; see pipeline.h.
-  std::mutex pipelines_mutex;
-  std::map<PipelineKey, std::unique_ptr<Pipeline>> pipelines;
+  OnceMap<PipelineKey, Pipeline> pipelines;
   VkPipelineCache pipeline_cache = VK_NULL_HANDLE;
   bool owns_pipeline_cache = true;
   std::filesystem::path pipeline_cache_file;

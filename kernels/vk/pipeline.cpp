@@ -99,22 +99,18 @@ Result<const Pipeline*> Pipeline::get(Device& device, std::string_view module, u
   std::copy(constants.begin(), constants.end(), key.constants.begin());
   key.constants[constants.size()] = {kWorkgroupSizeSpecId, workgroup_x};
   key.constant_count = uint32_t(constants.size()) + 1;
-  std::scoped_lock lock(impl.pipelines_mutex);
-  if (const auto found = impl.pipelines.find(key); found != impl.pipelines.end()) {
-    return found->second.get();
-  }
+  if (const Pipeline* made = impl.pipelines.find(key)) return made;
   HADAL_ASSIGN(const EmbeddedModule embedded, find_module(module));
-  key.module = embedded.name;
-  HADAL_ASSIGN(const VkPipelineLayout layout, create_layout(impl, push_bytes));
-  Result<VkPipeline> handle = create_pipeline(impl, key, embedded.words, layout);
-  if (!handle.ok()) {
-    impl.table.DestroyPipelineLayout(impl.device, layout, impl.callbacks());
-    return handle.status();
-  }
-  auto pipeline = std::make_unique<Pipeline>(impl, layout, *handle);
-  const Pipeline* result = pipeline.get();
-  impl.pipelines.emplace(key, std::move(pipeline));
-  return result;
+  key.module = embedded.name;  // the caller's may go before the pipeline does
+  return impl.pipelines.get(key, [&]() -> Result<std::unique_ptr<Pipeline>> {
+    HADAL_ASSIGN(const VkPipelineLayout layout, create_layout(impl, push_bytes));
+    Result<VkPipeline> handle = create_pipeline(impl, key, embedded.words, layout);
+    if (!handle.ok()) {
+      impl.table.DestroyPipelineLayout(impl.device, layout, impl.callbacks());
+      return handle.status();
+    }
+    return std::make_unique<Pipeline>(impl, layout, *handle);
+  });
 }
 
 }  // namespace hadal::vk

@@ -39,6 +39,12 @@ VkResult device_wait_idle(VkDevice device) {
 VkResult end_command_buffer(VkCommandBuffer buffer) {
   return g_state.fails() ? g_state.result : g_state.real.EndCommandBuffer(buffer);
 }
+VkResult create_pipelines(VkDevice device, VkPipelineCache cache, uint32_t count,
+                          const VkComputePipelineCreateInfo* infos,
+                          const VkAllocationCallbacks* allocator, VkPipeline* pipelines) {
+  if (g_state.fails()) return g_state.result;
+  return g_state.real.CreateComputePipelines(device, cache, count, infos, allocator, pipelines);
+}
 
 }  // namespace
 
@@ -55,6 +61,7 @@ VulkanFault::VulkanFault(Device& device, Call call, VkResult result, uint32_t af
     case Call::kWaitSemaphores:
     case Call::kEveryWait: table.WaitSemaphores = wait_semaphores; break;
     case Call::kEndCommandBuffer: table.EndCommandBuffer = end_command_buffer; break;
+    case Call::kCreateComputePipelines: table.CreateComputePipelines = create_pipelines; break;
   }
 }
 
@@ -67,6 +74,10 @@ VulkanFault::~VulkanFault() {
 
 uint32_t VulkanFault::idle_waits() const {
   return g_state.idle_waits;
+}
+
+uint32_t VulkanFault::calls() const {
+  return g_state.calls;
 }
 
 uint32_t VulkanFault::failed() const {

@@ -17,6 +17,7 @@ class VulkanFault {
     kWaitSemaphores,
     kEveryWait,  // vkDeviceWaitIdle, too
     kEndCommandBuffer,
+    kCreateComputePipelines,
   };
   // The first `after` calls pass, the next `count` return `result` without reaching the driver, the
   // rest pass. One at a time in a process.
@@ -26,7 +27,8 @@ class VulkanFault {
   VulkanFault(const VulkanFault&) = delete;
   VulkanFault& operator=(const VulkanFault&) = delete;
 
-  // Calls that failed so far.
+  // Calls so far, and those that failed.
+  [[nodiscard]] uint32_t calls() const;
   [[nodiscard]] uint32_t failed() const;
   // Calls of vkDeviceWaitIdle so far.
   [[nodiscard]] uint32_t idle_waits() const;

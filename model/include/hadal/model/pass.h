@@ -42,8 +42,8 @@ struct PassShape {
 class Pass {
  public:
   // The model must outlive the pass. Errors: kInvalidArgument for a shape beyond the model's
-  // options, kOutOfDeviceMemory. A pass is not thread-safe; different ones may record from
-  // different threads.
+  // options, kOutOfDeviceMemory. Recording changes nothing in a pass: threads may record it into
+  // recorders of their own. It has one workspace, though: one recording of it runs at a time.
   [[nodiscard]] static Result<Pass> create(const Model& model, const PassShape& shape);
   Pass(Pass&&) noexcept;
   Pass& operator=(Pass&&) noexcept;
@@ -68,6 +68,15 @@ class Pass {
   [[nodiscard]] Status record_layer(Recorder& recorder, const LayerWeights& layer,
                                     uint32_t cache_layer, const DecodeBatch& batch,
                                     const CacheView& cache);
+  // The two halves of record_layer, in this order.
+  [[nodiscard]] Status record_attention(Recorder& recorder, const LayerWeights& layer,
+                                        uint32_t cache_layer, const PrefillBatch& batch,
+                                        const CacheView& cache);
+  [[nodiscard]] Status record_attention(Recorder& recorder, const LayerWeights& layer,
+                                        uint32_t cache_layer, const DecodeBatch& batch,
+                                        const CacheView& cache);
+  [[nodiscard]] Status record_feed_forward(Recorder& recorder, const LayerWeights& layer,
+                                           uint32_t tokens);
   // hidden()[0..tokens) = norm(x)
   [[nodiscard]] Status record_final_norm(Recorder& recorder, uint32_t tokens);
   // logits()[0..rows) = hidden rows [first, first + rows) times the output head.

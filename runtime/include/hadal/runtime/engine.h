@@ -32,6 +32,7 @@
 #include "hadal/runtime/scheduler.h"
 #include "hadal/runtime/sequence_state.h"
 #include "hadal/runtime/trace.h"
+#include "hadal/runtime/warm_up.h"
 
 namespace hadal::runtime {
 
@@ -99,6 +100,10 @@ class Engine {
   [[nodiscard]] static Result<Engine> create(Device& device, model::Model& model,
                                              const KvCache& cache, PagePool& pages,
                                              const EngineOptions& options);
+
+  // Makes the pipelines of every pass that requests may need, but for sampling and drafts, which
+  // have few; requests do not change. Errors: those of record_and_drop (hadal/runtime/warm_up.h).
+  [[nodiscard]] Status warm_up(const WarmUp& options);
 
   // Errors: kInvalidArgument naming what is out of range (empty prompt, an id outside the
   // vocabulary, a prompt as long as the context, sampling, logprobs, stop strings);

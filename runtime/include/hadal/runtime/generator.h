@@ -13,6 +13,7 @@
 #include "hadal/runtime/decode_pipeline.h"
 #include "hadal/runtime/prefill_pipeline.h"
 #include "hadal/runtime/request_sampling.h"
+#include "hadal/runtime/warm_up.h"
 
 namespace hadal::runtime {
 
@@ -48,14 +49,17 @@ class Generator {
                                                 const GenerateOptions& options);
   // Runs a prompt of `prompt_tokens` (at most 16) and one decode step and forgets them, so that
   // every shader that such a prompt needs is compiled before the first token that matters. Waits.
-  [[nodiscard]] Status warm_up(uint32_t prompt_tokens);
+  // Pipelines are made on options.threads before. Errors: kCancelled, those of the device.
+  [[nodiscard]] Status warm_up(uint32_t prompt_tokens, const WarmUp& options = {});
   [[nodiscard]] PrefillPipeline& prefill() { return prefill_; }
   [[nodiscard]] DecodePipeline& decode() { return decode_; }
 
  private:
-  Generator(model::Model& model, PagePool& pages, PrefillPipeline prefill, DecodePipeline decode,
-            Sampler sampler);
+  Generator(Device& device, model::Model& model, const KvCache& cache, PagePool& pages,
+            PrefillPipeline prefill, DecodePipeline decode, Sampler sampler);
+  Device* device_;
   model::Model* model_;
+  const KvCache* cache_;
   PagePool* pages_;
   PrefillPipeline prefill_;
   DecodePipeline decode_;

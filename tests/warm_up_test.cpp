@@ -1,0 +1,156 @@
+// Pipelines made before they are needed. Each case has a device of its own, on which none is made
+// yet.
+#include "hadal/runtime/warm_up.h"
+
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <memory>
+#include <optional>
+
+#include "hadal/runtime/generator.h"
+#include "support/gpu.h"
+#include "support/served_model.h"
+#include "support/vulkan_faults.h"
+
+namespace hadal::test {
+namespace {
+
+using runtime::Generator;
+using runtime::WarmUp;
+using Call = VulkanFault::Call;
+
+class WarmUpGpu : public GpuTest {};
+
+constexpr uint32_t kRows = 5, kTokens = 48;
+
+// fables on a fresh device.
+struct Fresh {
+  std::unique_ptr<Device> device;
+  std::unique_ptr<model::Model> model;
+  std::optional<runtime::KvCache> cache;
+  std::optional<runtime::PagePool> pages;
+
+  explicit Fresh(uint32_t logit_rows = 1) {
+    const Status status = build(logit_rows);
+    EXPECT_TRUE(status.ok()) << status.message();
+  }
+  Status build(uint32_t logit_rows) {
+    HADAL_ASSIGN(device, Device::create());
+    HADAL_ASSIGN(const model::ModelConfig config, model::load_config(kFables));
+    HADAL_ASSIGN(const model::Checkpoint checkpoint, model::Checkpoint::open(kFables));
+    HADAL_ASSIGN(model::Weights weights, model::Weights::load(*device, checkpoint, config, {}));
+    model::ModelOptions options;
+    options.max_context = 128, options.max_tokens = kTokens, options.max_decode_rows = kRows;
+    options.max_logit_rows = logit_rows;
+    HADAL_ASSIGN(cache, runtime::KvCache::create(*device, config, 10, CacheFormat::kF32));
+    pages.emplace(10);
+    HADAL_ASSIGN(model, model::Model::create(*device, config, std::move(weights), options));
+    return {};
+  }
+  [[nodiscard]] Generator generator() {
+    auto generator = Generator::create(*device, *model, *cache, *pages);
+    EXPECT_TRUE(generator.ok()) << generator.status().message();
+    return std::move(generator).value();
+  }
+};
+
+// All that passes of up to 32 rows need, so that none is made once they run.
+TEST_F(WarmUpGpu, NothingIsLeftToMake) {
+  Fresh fresh;
+  auto prefill = runtime::PrefillPipeline::create(*fresh.device, *fresh.model, *fresh.cache);
+  auto decode = runtime::DecodePipeline::create(*fresh.device, *fresh.model, *fresh.cache, kRows);
+  ASSERT_TRUE(prefill.ok() && decode.ok());
+  const auto pieces = runtime::pieces_of_passes(*fresh.model, fresh.cache->view(), decode->pass(),
+                                                runtime::row_counts(kRows), prefill->pass(),
+                                                runtime::row_counts(kTokens), false);
+  {
+    const VulkanFault made(*fresh.device, Call::kCreateComputePipelines, VK_SUCCESS, 0, 0);
+    ASSERT_TRUE(
+        runtime::record_and_drop(*fresh.device, pieces, {.threads = 4, .cancelled = {}}).ok());
+    EXPECT_GT(made.calls(), 15u);
+  }
+  const VulkanFault made(*fresh.device, Call::kCreateComputePipelines, VK_SUCCESS, 0, 0);
+  const std::vector<uint32_t> ids(kTokens, 7);
+  for (const uint32_t tokens : {1, 2, 3, 5, 7, 8, 9, 11, 15, 16, 17, 23, 31, 32, 48}) {
+    runtime::SequencePages pages(*fresh.pages);
+    const runtime::PrefillPart part{&pages, 0, std::span(ids).first(tokens)};
+    const auto head = [&](Recorder& r) { return prefill->pass().record_head(r, tokens - 1, 1); };
+    ASSERT_TRUE(prefill->run_pass({&part, 1}, head).ok());
+    EXPECT_EQ(made.calls(), 0u) << tokens << " tokens";
+  }
+  for (uint32_t count = 1; count <= kRows; ++count) {
+    std::vector<runtime::SequencePages> pages;
+    for (uint32_t i = 0; i < count; ++i) pages.emplace_back(*fresh.pages);
+    std::vector<runtime::DecodeRow> rows;
+    for (uint32_t i = 0; i < count; ++i) rows.push_back({&pages[i], 7, 0});
+    ASSERT_TRUE(decode->step(rows).ok());
+    EXPECT_EQ(made.calls(), 0u) << count << " rows";
+  }
+}
+
+TEST_F(WarmUpGpu, AnEngineHasOnlySamplingLeft) {
+  Fresh fresh(kRows);
+  runtime::EngineOptions options;
+  options.max_rows = kRows, options.max_chunk = kTokens;
+  auto engine =
+      runtime::Engine::create(*fresh.device, *fresh.model, *fresh.cache, *fresh.pages, options);
+  ASSERT_TRUE(engine.ok()) << engine.status().message();
+  ASSERT_TRUE(engine->warm_up({.threads = 2, .cancelled = {}}).ok());
+  const VulkanFault made(*fresh.device, Call::kCreateComputePipelines, VK_SUCCESS, 0, 0);
+  for (uint32_t length : {3, 20}) {
+    runtime::EngineRequest request;
+    request.prompt.assign(length, 7), request.max_new_tokens = 4;
+    ASSERT_TRUE(engine->add(request).ok());
+  }
+  while (!engine->idle()) ASSERT_TRUE(engine->step().ok());
+  EXPECT_EQ(made.calls(), 1u);
+}
+
+TEST_F(WarmUpGpu, ThreadsMakeWhatOneMakes) {
+  uint32_t made[2] = {};
+  std::vector<uint32_t> ids[2];
+  for (const uint32_t threads : {1u, 4u}) {
+    Fresh fresh;
+    Generator generator = fresh.generator();
+    const VulkanFault calls(*fresh.device, Call::kCreateComputePipelines, VK_SUCCESS, 0, 0);
+    ASSERT_TRUE(generator.warm_up(16, {.threads = threads, .cancelled = {}}).ok());
+    made[threads > 1] = calls.calls();
+    const std::vector<uint32_t> prompt(16, 7);
+    runtime::GenerateOptions four;
+    four.max_new_tokens = 4;
+    const auto result = generator.generate(prompt, four);
+    ASSERT_TRUE(result.ok());
+    ids[threads > 1] = result->ids;
+    EXPECT_EQ(calls.calls(), made[threads > 1]);  // no more
+  }
+  EXPECT_EQ(made[0], made[1]);
+  EXPECT_EQ(ids[0], ids[1]);
+}
+
+TEST_F(WarmUpGpu, AFailureAnywhereIsToldAndTriedAgain) {
+  Fresh fresh;
+  Generator generator = fresh.generator();
+  for (uint32_t after : {0u, 3u, 7u}) {
+    const VulkanFault fault(*fresh.device, Call::kCreateComputePipelines,
+                            VK_ERROR_OUT_OF_HOST_MEMORY, after, 1);
+    const Status status = generator.warm_up(16, {.threads = 3, .cancelled = {}});
+    EXPECT_EQ(status.code(), Errc::kOutOfHostMemory) << status.message();
+    EXPECT_EQ(fault.failed(), 1u);
+  }
+  EXPECT_TRUE(generator.warm_up(16, {.threads = 3, .cancelled = {}}).ok());
+}
+
+TEST_F(WarmUpGpu, CancelledAnywhereItGoesOnLater) {
+  Fresh fresh;
+  Generator generator = fresh.generator();
+  for (const int after : {0, 1, 4}) {
+    std::atomic<int> asked = 0;
+    const WarmUp options{.threads = 3, .cancelled = [&] { return asked++ >= after; }};
+    EXPECT_EQ(generator.warm_up(16, options).code(), Errc::kCancelled);
+  }
+  EXPECT_TRUE(generator.warm_up(16, {.threads = 3, .cancelled = {}}).ok());
+}
+
+}  // namespace
+}  // namespace hadal::test
