@@ -23,10 +23,10 @@ Drafter::Drafter(const DraftOptions& options, std::optional<MtpDrafter> mtp)
 
 Result<Drafter> Drafter::create(Device& device, const model::Model& model,
                                 const model::Pass& decode, const KvCache& cache,
-                                const DraftOptions& options) {
+                                const DraftOptions& options, const RecorderOptions& recorder) {
   if (options.source == DraftSource::kNgram) return Drafter(options, {});
-  HADAL_ASSIGN(MtpDrafter mtp,
-               MtpDrafter::create(device, model, decode, cache, options.max_rows, options.depth));
+  HADAL_ASSIGN(MtpDrafter mtp, MtpDrafter::create(device, model, decode, cache, options.max_rows,
+                                                  options.depth, recorder));
   return Drafter(options, std::move(mtp));
 }
 

@@ -94,7 +94,9 @@ Result<Engine> Engine::create(Device& device, model::Model& model, const KvCache
   if (options.speculate) {
     HADAL_ASSIGN(drafter, Drafter::create(device, model, decode.pass(), cache,
                                           {options.draft_source, options.draft_depth,
-                                           options.max_rows, options.always_draft}));
+                                           options.max_rows, options.always_draft},
+                                          of_decode));
+    drafter->set_trace(options.trace);
     // Pages that somebody filled who does not draft lack the MTP layer's rows.
     if (drafter->writes_rows()) pages.forget_all();
   }
@@ -386,7 +388,7 @@ Status Engine::begin_prefill(const StepPlan& plan, std::vector<uint32_t>& last_r
 }
 
 Status Engine::take_prefilled(const StepPlan& plan, std::vector<EngineToken>& tokens) {
-  const Trace::Span span(options_.trace, "finish prefill");
+  const Trace::Span span(options_.trace, "take prefilled");
   if (drafter_) HADAL_TRY(draft_behind_prefill(plan));
   uint32_t drawn = 0;
   for (const PlannedWork& work : plan.prefill) {

@@ -32,6 +32,7 @@ DraftContext Engine::draft_context(const PlannedWork& work, uint32_t row,
 
 Status Engine::draft_behind_decode(const RowsOfWork& going_on) {
   if (!drafter_ || going_on.empty()) return {};
+  const Trace::Span span(options_.trace, "draft");
   std::vector<DraftContext> contexts;
   for (const auto& [work, row] : going_on) {
     contexts.push_back(draft_context(work, row, scheduler_.tokens(work.request)));

@@ -167,23 +167,28 @@ void MtpDrafter::read_drafts(size_t sequences) {
   }
 }
 
+Status MtpDrafter::record_draft(model::Pass& pass, std::span<const MtpSequence> sequences) {
+  const Trace::Span span(submitter_.trace(), "record");
+  HADAL_TRY(recorder_.reset());
+  const std::vector<uint32_t> hidden = upload_first(sequences);
+  upload_chain(sequences);
+  HADAL_ASSIGN(const DeviceAddress previous, record_gather(recorder_, pass, hidden));
+  HADAL_TRY(
+      pass.record_mtp(recorder_, 0, batch(0, uint32_t(hidden.size())), cache_->view(), previous));
+  if (!order_.empty()) {
+    std::vector<uint32_t> rows(order_.size());
+    std::iota(rows.begin(), rows.end(), table_offset_);
+    HADAL_TRY(record_guess(recorder_, pass, 0, rows));
+    HADAL_TRY(
+        record_chain(recorder_, pass, pass.hidden() + 4ull * table_offset_ * pass.row_stride()));
+  }
+  return recorder_.end();
+}
+
 Status MtpDrafter::draft(model::Pass& pass, std::span<const MtpSequence> sequences) {
   order(sequences);
   if (!sequences.empty()) {
-    HADAL_TRY(recorder_.reset());
-    const std::vector<uint32_t> hidden = upload_first(sequences);
-    upload_chain(sequences);
-    HADAL_ASSIGN(const DeviceAddress previous, record_gather(recorder_, pass, hidden));
-    HADAL_TRY(
-        pass.record_mtp(recorder_, 0, batch(0, uint32_t(hidden.size())), cache_->view(), previous));
-    if (!order_.empty()) {
-      std::vector<uint32_t> rows(order_.size());
-      std::iota(rows.begin(), rows.end(), table_offset_);
-      HADAL_TRY(record_guess(recorder_, pass, 0, rows));
-      HADAL_TRY(
-          record_chain(recorder_, pass, pass.hidden() + 4ull * table_offset_ * pass.row_stride()));
-    }
-    HADAL_TRY(recorder_.end());
+    HADAL_TRY(record_draft(pass, sequences));
     HADAL_TRY(submitter_.submit(recorder_));
     HADAL_TRY(submitter_.wait());
   }

@@ -11,7 +11,8 @@
 namespace hadal::runtime {
 namespace {
 
-constexpr const char* kTrackNames[kTraceTracks] = {"host", "device, prefill", "device, decode"};
+constexpr const char* kTrackNames[kTraceTracks] = {"host", "device, prefill", "device, decode",
+                                                   "device, drafts"};
 
 std::string quoted(std::string_view text) {
   std::string result = "\"";

@@ -6,6 +6,7 @@
 #include <fstream>
 #include <map>
 #include <nlohmann/json.hpp>
+#include <numeric>
 #include <set>
 
 #include "hadal/runtime/engine.h"
@@ -142,7 +143,7 @@ struct Outcome {
 };
 
 // Six requests in steps of both phases.
-Outcome serve(Trace* trace) {
+Outcome serve(Trace* trace, bool speculate = false) {
   constexpr uint32_t kRows = 4, kContext = 128;
   TestModelOptions options = for_context(kContext, 32);
   options.model.max_decode_rows = kRows;
@@ -153,6 +154,7 @@ Outcome serve(Trace* trace) {
   runtime::PagePool pool(options.pages);
   runtime::EngineOptions engine_options;
   engine_options.max_rows = kRows, engine_options.max_chunk = 32, engine_options.trace = trace;
+  engine_options.speculate = engine_options.always_draft = speculate;
   auto engine =
       runtime::Engine::create(*device(), model.model(), model.cache(), pool, engine_options);
   EXPECT_TRUE(engine.ok()) << engine.status().message();
@@ -226,7 +228,9 @@ TEST_F(TraceGpu, ShowsTheHostAndChangesNoToken) {
   for (const TraceEvent& event : of_track(trace, TraceTrack::kHost)) {
     ++counts[event.name];
     while (!open.empty() && end(open.back()) <= event.begin_ns) open.pop_back();
-    if (!open.empty()) EXPECT_LE(end(event), end(open.back()) + 1e-3) << event.name;
+    if (!open.empty()) {
+      EXPECT_LE(end(event), end(open.back()) + 1e-3) << event.name;
+    }
     EXPECT_EQ(open.empty(), event.name == "step") << event.name;
     open.push_back(event);
   }
@@ -237,7 +241,7 @@ TEST_F(TraceGpu, ShowsTheHostAndChangesNoToken) {
   EXPECT_EQ(counts["plan"], traced.stats.steps);
   EXPECT_EQ(counts["begin decode"], decoded.recorded + decoded.replayed);
   EXPECT_EQ(counts["take decoded"], counts["begin decode"]);
-  EXPECT_EQ(counts["finish prefill"], counts["begin prefill"]);
+  EXPECT_EQ(counts["take prefilled"], counts["begin prefill"]);
   EXPECT_EQ(counts["record"], decoded.recorded + counts["begin prefill"]);  // not when replayed
   for (const char* each : {"upload", "submit", "wait"}) {
     EXPECT_EQ(counts[each], counts["begin decode"] + counts["begin prefill"]) << each;
@@ -271,7 +275,9 @@ TEST_F(TraceGpu, ShowsEveryDispatchOfBothPipelines) {
       const TraceEvent& event = dispatches[i];
       EXPECT_TRUE(is_kernel(event.name)) << event.name;
       EXPECT_GE(event.duration_ns, 0.0);
-      if (i) EXPECT_GE(event.begin_ns + kRounding, end(dispatches[i - 1])) << event.name;
+      if (i) {
+        EXPECT_GE(event.begin_ns + kRounding, end(dispatches[i - 1])) << event.name;
+      }
       while (window < embeddings.size() && all.at(track)[window].end + kRounding < end(event)) {
         ++window;
       }
@@ -281,6 +287,28 @@ TEST_F(TraceGpu, ShowsEveryDispatchOfBothPipelines) {
     }
     EXPECT_EQ(embeddings, std::vector<size_t>(embeddings.size(), 1));
   }
+}
+
+// What guesses behind decode steps take is on a track of its own, inside a span each.
+TEST_F(TraceGpu, ShowsGuesses) {
+  if (device()->caps().timestamp_period_ns == 0) GTEST_SKIP() << "the queue has no timestamps";
+  Trace trace;
+  const Outcome traced = serve(&trace, true), plain = serve(nullptr);
+  EXPECT_EQ(traced.tokens, plain.tokens);
+  std::vector<TraceEvent> spans = of_track(trace, TraceTrack::kHost);
+  std::erase_if(spans, [](const TraceEvent& e) { return e.name != "draft"; });
+  ASSERT_FALSE(spans.empty());
+  std::vector<size_t> heads(spans.size());  // a draw behind each guess: one at this depth, or none
+  for (const TraceEvent& event : of_track(trace, TraceTrack::kDrafts)) {
+    EXPECT_TRUE(is_kernel(event.name)) << event.name;
+    const auto span = std::find_if(spans.begin(), spans.end(), [&](const TraceEvent& e) {
+      return e.begin_ns <= event.begin_ns + kRounding && end(event) <= end(e) + kRounding;
+    });
+    ASSERT_NE(span, spans.end()) << event.name << " at " << event.begin_ns;
+    heads[size_t(span - spans.begin())] += event.name == "sample";
+  }
+  EXPECT_LE(*std::max_element(heads.begin(), heads.end()), 1u);
+  EXPECT_GT(std::accumulate(heads.begin(), heads.end(), size_t(0)), 0u);
 }
 
 TEST_F(TraceGpu, LeavesDispatchesOutWhenAsked) {

@@ -55,7 +55,8 @@ class Drafter {
   // Not thread-safe. Errors: kUnsupported for a source that needs the MTP layer without one.
   [[nodiscard]] static Result<Drafter> create(Device& device, const model::Model& model,
                                               const model::Pass& decode, const KvCache& cache,
-                                              const DraftOptions& options);
+                                              const DraftOptions& options,
+                                              const RecorderOptions& recorder = {});
 
   // Behind a prefill pass over these chunks, in its order, before anything else overwrites the
   // pass's hidden states. `decode` is the pass of the decode pipeline, which is idle.
@@ -75,6 +76,10 @@ class Drafter {
   [[nodiscard]] bool writes_rows() const { return mtp_.has_value(); }
   // Host seconds inside waits for the device so far, the prefill pipeline's not among them.
   [[nodiscard]] double waited_seconds() const { return mtp_ ? mtp_->waited_seconds() : 0.0; }
+  // As DecodePipeline::set_trace.
+  void set_trace(Trace* trace) {
+    if (mtp_) mtp_->set_trace(trace);
+  }
   // What a decode step of `requests` did that computed the guesses: its seconds without drafting,
   // and its tokens for each request. Called before decoded().
   void measured(uint32_t requests, double seconds, double tokens_per_request);

@@ -67,6 +67,8 @@ class MtpDrafter {
     return drafts_[sequence];
   }
 
+  // As DecodePipeline::set_trace, for draft().
+  void set_trace(Trace* trace) { submitter_.set_trace(trace, TraceTrack::kDrafts); }
   // Host seconds inside the waits of draft() so far.
   [[nodiscard]] double waited_seconds() const { return submitter_.waited_seconds(); }
 
@@ -90,6 +92,7 @@ class MtpDrafter {
                                     std::span<const uint32_t> rows);
   // The passes behind the first, whose hidden states of order_ are at `previous`.
   [[nodiscard]] Status record_chain(Recorder& recorder, model::Pass& pass, DeviceAddress previous);
+  [[nodiscard]] Status record_draft(model::Pass& pass, std::span<const MtpSequence> sequences);
   void read_drafts(size_t sequences);
 
   const model::Model* model_;

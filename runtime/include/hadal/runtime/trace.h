@@ -22,8 +22,9 @@
 
 namespace hadal::runtime {
 
-enum class TraceTrack { kHost, kPrefill, kDecode };  // the host, and the device by pipeline
-inline constexpr uint32_t kTraceTracks = 3;
+// The host, and the device by who submitted. Guesses behind a prefill pass are on its track.
+enum class TraceTrack { kHost, kPrefill, kDecode, kDrafts };
+inline constexpr uint32_t kTraceTracks = 4;
 
 struct TraceOptions {
   // Timestamps around every dispatch, which cost a little themselves; off: the host's spans only.
