@@ -112,9 +112,8 @@ Status Engine::copy_rows(RequestId id, const CacheIdentity& identity, std::span<
                    uint64_t known = bytes;
                    if (offset >= main_bytes) {
                      const uint32_t begin = page * kPageTokens;
-                     const uint32_t count =
-                         kept.prompt_tokens - std::min(begin, kept.prompt_tokens);
-                     known = std::min(bytes, uint64_t{count} * identity.row_bytes);
+                     const uint32_t left = kept.prompt_tokens - std::min(begin, kept.prompt_tokens);
+                     known = std::min(bytes, uint64_t{left} * identity.row_bytes);
                    }
                    std::memcpy(rows.data(), host->bytes(pages[page]).data() + offset, known);
                    rows = rows.subspan(bytes);
