@@ -13,29 +13,29 @@ static float decode_e4m3(unsigned char code) {
 }
 
 /* The largest relative difference between what hadal wrote and the formula over its own codes. */
-static double worst_error(const host_buffer *a, const host_buffer *a_scale, const host_buffer *b,
-                          const host_buffer *b_scale, const host_buffer *d) {
+static double worst_error(const host_buffer* a, const host_buffer* a_scale, const host_buffer* b,
+                          const host_buffer* b_scale, const host_buffer* d) {
   double worst = 0;
   for (int m = 0; m < M; ++m) {
     for (int n = 0; n < N; ++n) {
       double sum = 0, magnitude = 0;
       for (int k = 0; k < K; ++k) {
-        const double term = (double)decode_e4m3(((unsigned char *)a->mapped)[m * K + k]) *
-                            decode_e4m3(((unsigned char *)b->mapped)[n * K + k]) *
-                            ((float *)a_scale->mapped)[m * BLOCKS + k / 128] *
-                            ((float *)b_scale->mapped)[n * BLOCKS + k / 128];
+        const double term = (double)decode_e4m3(((unsigned char*)a->mapped)[m * K + k]) *
+                            decode_e4m3(((unsigned char*)b->mapped)[n * K + k]) *
+                            ((float*)a_scale->mapped)[m * BLOCKS + k / 128] *
+                            ((float*)b_scale->mapped)[n * BLOCKS + k / 128];
         sum += term;
         magnitude += fabs(term);
       }
-      const double error = fabs(((float *)d->mapped)[m * N + n] - sum);
+      const double error = fabs(((float*)d->mapped)[m * N + n] - sum);
       if (!(error <= worst * magnitude)) worst = error / magnitude;
     }
   }
   return worst;
 }
 
-static void quantize(hadal_plan *plan, VkCommandBuffer commands, uint32_t rows,
-                     const host_buffer *x, const host_buffer *q, const host_buffer *scale) {
+static void quantize(hadal_plan* plan, VkCommandBuffer commands, uint32_t rows,
+                     const host_buffer* x, const host_buffer* q, const host_buffer* scale) {
   hadal_error error = HADAL_ERROR_INIT;
   hadal_fp8_quantize_args args;
   memset(&args, 0, sizeof(args));
@@ -58,23 +58,25 @@ int main(void) {
   }
   host_device_create(&instance, devices[0], &device);
   const hadal_context_info info = host_context_info(&device);
-  hadal_context *context = NULL;
+  hadal_context* context = NULL;
   HOST_OK(hadal_context_create(&info, &context, &error));
 
-  host_buffer x = host_buffer_create(&device, M * K * 4, 0), w = host_buffer_create(&device, N * K * 4, 0);
-  host_buffer a = host_buffer_create(&device, M * K, 0xff), b = host_buffer_create(&device, N * K, 0xff);
+  host_buffer x = host_buffer_create(&device, M * K * 4, 0),
+              w = host_buffer_create(&device, N * K * 4, 0);
+  host_buffer a = host_buffer_create(&device, M * K, 0xff),
+              b = host_buffer_create(&device, N * K, 0xff);
   host_buffer a_scale = host_buffer_create(&device, M * BLOCKS * 4, 0xff);
   host_buffer b_scale = host_buffer_create(&device, N * BLOCKS * 4, 0xff);
   host_buffer d = host_buffer_create(&device, M * N * 4, 0xff);
-  for (int i = 0; i < M * K; ++i) ((float *)x.mapped)[i] = sinf((float)i);
-  for (int i = 0; i < N * K; ++i) ((float *)w.mapped)[i] = 0.1f * cosf(3.0f * (float)i);
+  for (int i = 0; i < M * K; ++i) ((float*)x.mapped)[i] = sinf((float)i);
+  for (int i = 0; i < N * K; ++i) ((float*)w.mapped)[i] = 0.1f * cosf(3.0f * (float)i);
 
   hadal_fp8_quantize_desc codes;
   memset(&codes, 0, sizeof(codes));
   codes.struct_size = sizeof(codes);
   codes.rows = N;
   codes.k = K;
-  hadal_plan *to_codes = NULL;
+  hadal_plan* to_codes = NULL;
   HOST_OK(hadal_fp8_quantize_plan(context, &codes, &to_codes, &error));
   hadal_fp8_gemm_desc gemm;
   memset(&gemm, 0, sizeof(gemm));
@@ -83,7 +85,7 @@ int main(void) {
   gemm.n = N;
   gemm.k = K;
   gemm.b_scale_rows = 1;
-  hadal_plan *product = NULL;
+  hadal_plan* product = NULL;
   HOST_OK(hadal_fp8_gemm_plan(context, &gemm, &product, &error));
   printf("%s\n%s\n", hadal_plan_description(to_codes), hadal_plan_description(product));
 
@@ -111,7 +113,7 @@ int main(void) {
   hadal_plan_destroy(product);
   hadal_plan_destroy(to_codes);
   HOST_OK(hadal_context_destroy(context, &error));
-  host_buffer *const buffers[] = {&x, &w, &a, &b, &a_scale, &b_scale, &d};
+  host_buffer* const buffers[] = {&x, &w, &a, &b, &a_scale, &b_scale, &d};
   for (int i = 0; i < 7; ++i) host_buffer_destroy(&device, buffers[i]);
   host_device_destroy(&device);
   host_instance_destroy(&instance);

@@ -10,20 +10,20 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define HOST_CHECK(condition)                                                    \
-  do {                                                                           \
-    if (!(condition)) {                                                          \
-      fprintf(stderr, "%s:%d: %s is false\n", __FILE__, __LINE__, #condition);   \
-      exit(1);                                                                   \
-    }                                                                            \
+#define HOST_CHECK(condition)                                                  \
+  do {                                                                         \
+    if (!(condition)) {                                                        \
+      fprintf(stderr, "%s:%d: %s is false\n", __FILE__, __LINE__, #condition); \
+      exit(1);                                                                 \
+    }                                                                          \
   } while (0)
 /* A call of hadal that must succeed; `error` is the caller's hadal_error. */
-#define HOST_OK(call)                                                            \
-  do {                                                                           \
-    if ((call) != HADAL_OK) {                                                    \
-      fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, error.message);         \
-      exit(1);                                                                   \
-    }                                                                            \
+#define HOST_OK(call)                                                    \
+  do {                                                                   \
+    if ((call) != HADAL_OK) {                                            \
+      fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, error.message); \
+      exit(1);                                                           \
+    }                                                                    \
   } while (0)
 
 typedef struct host_instance {
@@ -34,7 +34,7 @@ typedef struct host_instance {
 } host_instance;
 
 typedef struct host_device {
-  host_instance *owner;
+  host_instance* owner;
   VkPhysicalDevice physical;
   VkDevice device;
   VkQueue queue, second_queue; /* the same one where the family has but one */
@@ -43,7 +43,7 @@ typedef struct host_device {
   VkDeviceCreateInfo info;
   VkDeviceQueueCreateInfo queues;
   float priorities[2];
-  const char *extensions[16];
+  const char* extensions[16];
   VkPhysicalDeviceFeatures2 features;
   VkPhysicalDeviceVulkan11Features v11;
   VkPhysicalDeviceVulkan12Features v12;
@@ -59,7 +59,7 @@ typedef struct host_buffer {
   VkDeviceMemory memory;
   VkDeviceAddress address;
   VkDeviceSize bytes;
-  void *mapped;
+  void* mapped;
 } host_buffer;
 
 #define HOST_INSTANCE_FN(h, name) ((PFN_vk##name)(h)->get((h)->instance, "vk" #name))
@@ -68,21 +68,21 @@ typedef struct host_buffer {
 
 static inline VKAPI_ATTR VkBool32 VKAPI_CALL host_on_message(
     VkDebugUtilsMessageSeverityFlagBitsEXT severity, VkDebugUtilsMessageTypeFlagsEXT types,
-    const VkDebugUtilsMessengerCallbackDataEXT *data, void *user) {
+    const VkDebugUtilsMessengerCallbackDataEXT* data, void* user) {
   (void)severity;
   /* General messages are the loader's remarks on ICD files. */
   if (types == VK_DEBUG_UTILS_MESSAGE_TYPE_GENERAL_BIT_EXT) return VK_FALSE;
-  ++((host_instance *)user)->messages;
+  ++((host_instance*)user)->messages;
   fprintf(stderr, "validation: %s\n", data->pMessage);
   return VK_FALSE;
 }
 
 /* 0 where there is no Vulkan loader, validation layer or driver. */
-static inline int host_instance_create(host_instance *h) {
+static inline int host_instance_create(host_instance* h) {
   memset(h, 0, sizeof(*h));
-  void *loader = dlopen("libvulkan.so.1", RTLD_NOW | RTLD_LOCAL);
+  void* loader = dlopen("libvulkan.so.1", RTLD_NOW | RTLD_LOCAL);
   if (!loader) return 0;
-  *(void **)(&h->get) = dlsym(loader, "vkGetInstanceProcAddr");
+  *(void**)(&h->get) = dlsym(loader, "vkGetInstanceProcAddr");
   HOST_CHECK(h->get);
   VkApplicationInfo app;
   memset(&app, 0, sizeof(app));
@@ -96,8 +96,8 @@ static inline int host_instance_create(host_instance *h) {
   debug.messageType = VK_DEBUG_UTILS_MESSAGE_TYPE_VALIDATION_BIT_EXT;
   debug.pfnUserCallback = host_on_message;
   debug.pUserData = h;
-  const char *layer = "VK_LAYER_KHRONOS_validation";
-  const char *extension = VK_EXT_DEBUG_UTILS_EXTENSION_NAME;
+  const char* layer = "VK_LAYER_KHRONOS_validation";
+  const char* extension = VK_EXT_DEBUG_UTILS_EXTENSION_NAME;
   VkInstanceCreateInfo info;
   memset(&info, 0, sizeof(info));
   info.sType = VK_STRUCTURE_TYPE_INSTANCE_CREATE_INFO;
@@ -114,20 +114,20 @@ static inline int host_instance_create(host_instance *h) {
   return 1;
 }
 
-static inline void host_instance_destroy(host_instance *h) {
+static inline void host_instance_destroy(host_instance* h) {
   HOST_INSTANCE_FN(h, DestroyDebugUtilsMessengerEXT)(h->instance, h->messenger, NULL);
   HOST_INSTANCE_FN(h, DestroyInstance)(h->instance, NULL);
 }
 
 /* At most 8 devices; returns their number. */
-static inline uint32_t host_physical_devices(host_instance *h, VkPhysicalDevice devices[8]) {
+static inline uint32_t host_physical_devices(host_instance* h, VkPhysicalDevice devices[8]) {
   uint32_t count = 8;
   const VkResult result =
       HOST_INSTANCE_FN(h, EnumeratePhysicalDevices)(h->instance, &count, devices);
   return result == VK_SUCCESS || result == VK_INCOMPLETE ? count : 0;
 }
 
-static inline hadal_device_query host_query(host_instance *h, VkPhysicalDevice physical) {
+static inline hadal_device_query host_query(host_instance* h, VkPhysicalDevice physical) {
   hadal_device_query query;
   memset(&query, 0, sizeof(query));
   query.struct_size = sizeof(query);
@@ -139,13 +139,13 @@ static inline hadal_device_query host_query(host_instance *h, VkPhysicalDevice p
 }
 
 /* The chain of the structures that hadal may want bits in; hadal sets them. */
-static inline void host_chain_features(host_device *d) {
+static inline void host_chain_features(host_device* d) {
   d->features.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2;
   d->v11.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_1_FEATURES;
   d->v12.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_FEATURES;
   d->features.pNext = &d->v11;
   d->v11.pNext = &d->v12;
-  void **tail = &d->v12.pNext;
+  void** tail = &d->v12.pNext;
   for (uint32_t i = 0; i < d->info.enabledExtensionCount; ++i) {
     if (strcmp(d->extensions[i], "VK_EXT_subgroup_size_control") == 0) {
       d->sizes.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_FEATURES;
@@ -163,8 +163,7 @@ static inline void host_chain_features(host_device *d) {
 }
 
 /* A device with everything that hadal may use. `d` must not move while it lives. */
-static inline void host_device_create(host_instance *h, VkPhysicalDevice physical,
-                                      host_device *d) {
+static inline void host_device_create(host_instance* h, VkPhysicalDevice physical, host_device* d) {
   hadal_error error = HADAL_ERROR_INIT;
   memset(d, 0, sizeof(*d));
   d->owner = h;
@@ -190,8 +189,7 @@ static inline void host_device_create(host_instance *h, VkPhysicalDevice physica
   host_chain_features(d);
   HOST_OK(hadal_device_enable(&query, &d->features, &error));
   d->info.pNext = &d->features;
-  HOST_CHECK(HOST_INSTANCE_FN(h, CreateDevice)(physical, &d->info, NULL, &d->device) ==
-             VK_SUCCESS);
+  HOST_CHECK(HOST_INSTANCE_FN(h, CreateDevice)(physical, &d->info, NULL, &d->device) == VK_SUCCESS);
   HOST_DEVICE_FN(d, GetDeviceQueue)(d->device, d->family, 0, &d->queue);
   HOST_DEVICE_FN(d, GetDeviceQueue)
   (d->device, d->family, d->queues.queueCount - 1, &d->second_queue);
@@ -202,12 +200,12 @@ static inline void host_device_create(host_instance *h, VkPhysicalDevice physica
   HOST_CHECK(HOST_DEVICE_FN(d, CreateCommandPool)(d->device, &pool, NULL, &d->pool) == VK_SUCCESS);
 }
 
-static inline void host_device_destroy(host_device *d) {
+static inline void host_device_destroy(host_device* d) {
   HOST_DEVICE_FN(d, DestroyCommandPool)(d->device, d->pool, NULL);
   HOST_DEVICE_FN(d, DestroyDevice)(d->device, NULL);
 }
 
-static inline hadal_context_info host_context_info(host_device *d) {
+static inline hadal_context_info host_context_info(host_device* d) {
   hadal_context_info info;
   memset(&info, 0, sizeof(info));
   info.struct_size = sizeof(info);
@@ -221,7 +219,7 @@ static inline hadal_context_info host_context_info(host_device *d) {
 }
 
 /* Host-visible memory, filled with `fill`. */
-static inline host_buffer host_buffer_create(host_device *d, VkDeviceSize bytes, int fill) {
+static inline host_buffer host_buffer_create(host_device* d, VkDeviceSize bytes, int fill) {
   host_buffer b;
   memset(&b, 0, sizeof(b));
   b.bytes = bytes;
@@ -270,20 +268,20 @@ static inline host_buffer host_buffer_create(host_device *d, VkDeviceSize bytes,
   return b;
 }
 
-static inline void host_buffer_destroy(host_device *d, host_buffer *b) {
+static inline void host_buffer_destroy(host_device* d, host_buffer* b) {
   HOST_DEVICE_FN(d, DestroyBuffer)(d->device, b->buffer, NULL);
   HOST_DEVICE_FN(d, FreeMemory)(d->device, b->memory, NULL);
 }
 
 /* The whole buffer as an operand, by address and size; or by buffer, offset and size. */
-static inline hadal_range host_range(const host_buffer *b) {
+static inline hadal_range host_range(const host_buffer* b) {
   hadal_range range;
   memset(&range, 0, sizeof(range));
   range.address = b->address;
   range.bytes = b->bytes;
   return range;
 }
-static inline hadal_range host_buffer_range(const host_buffer *b, VkDeviceSize offset) {
+static inline hadal_range host_buffer_range(const host_buffer* b, VkDeviceSize offset) {
   hadal_range range;
   memset(&range, 0, sizeof(range));
   range.buffer = b->buffer;
@@ -293,7 +291,7 @@ static inline hadal_range host_buffer_range(const host_buffer *b, VkDeviceSize o
 }
 
 /* A command buffer of `pool` in the recording state. */
-static inline VkCommandBuffer host_begin(host_device *d, VkCommandPool pool) {
+static inline VkCommandBuffer host_begin(host_device* d, VkCommandPool pool) {
   VkCommandBufferAllocateInfo info;
   memset(&info, 0, sizeof(info));
   info.sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_ALLOCATE_INFO;
@@ -301,8 +299,7 @@ static inline VkCommandBuffer host_begin(host_device *d, VkCommandPool pool) {
   info.level = VK_COMMAND_BUFFER_LEVEL_PRIMARY;
   info.commandBufferCount = 1;
   VkCommandBuffer commands = VK_NULL_HANDLE;
-  HOST_CHECK(HOST_DEVICE_FN(d, AllocateCommandBuffers)(d->device, &info, &commands) ==
-             VK_SUCCESS);
+  HOST_CHECK(HOST_DEVICE_FN(d, AllocateCommandBuffers)(d->device, &info, &commands) == VK_SUCCESS);
   VkCommandBufferBeginInfo begin;
   memset(&begin, 0, sizeof(begin));
   begin.sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_BEGIN_INFO;
@@ -311,7 +308,7 @@ static inline VkCommandBuffer host_begin(host_device *d, VkCommandPool pool) {
 }
 
 /* Makes the results visible to the host, ends, submits and waits. */
-static inline void host_submit(host_device *d, VkQueue queue, VkCommandBuffer commands) {
+static inline void host_submit(host_device* d, VkQueue queue, VkCommandBuffer commands) {
   VkMemoryBarrier memory;
   memset(&memory, 0, sizeof(memory));
   memory.sType = VK_STRUCTURE_TYPE_MEMORY_BARRIER;

@@ -11,12 +11,14 @@
  *
  * What hadal never does: submit, wait, allocate device memory, start a thread, print, abort, read
  * the environment, throw, or keep process-wide state. It does not link libvulkan. It allocates a
- * little host memory, also while recording, and says HADAL_ERROR_OUT_OF_HOST_MEMORY when that fails.
+ * little host memory, also while recording, and says HADAL_ERROR_OUT_OF_HOST_MEMORY when that
+ * fails.
  *
- * Structures. Each that is passed by pointer begins with struct_size = sizeof itself; all bytes that
- * are not set are zero, and zero is the default of every member. A library that knows more members
- * than the caller takes those as zero; one that knows fewer refuses what it does not know unless it
- * is zero. hadal_range and the hadal_device_* records of device memory have no size and never change.
+ * Structures. Each that is passed by pointer begins with struct_size = sizeof itself; all bytes
+ * that are not set are zero, and zero is the default of every member. A library that knows more
+ * members than the caller takes those as zero; one that knows fewer refuses what it does not know
+ * unless it is zero. hadal_range and the hadal_device_* records of device memory have no size and
+ * never change.
  *
  * Errors. Every function that can fail returns a status and takes a hadal_error, which may be NULL.
  * It is written only by a call that fails, on the caller's thread, with a message that names the
@@ -60,8 +62,8 @@ HADAL_API uint32_t hadal_version(void);
 typedef int32_t hadal_status;
 enum {
   HADAL_OK = 0,
-  HADAL_ERROR_INVALID_ARGUMENT = 1,     /* an argument breaks a rule; the message names both */
-  HADAL_ERROR_UNSUPPORTED = 2,          /* a right request that this device or build cannot serve */
+  HADAL_ERROR_INVALID_ARGUMENT = 1, /* an argument breaks a rule; the message names both */
+  HADAL_ERROR_UNSUPPORTED = 2,      /* a right request that this device or build cannot serve */
   HADAL_ERROR_OUT_OF_HOST_MEMORY = 3,
   HADAL_ERROR_OUT_OF_DEVICE_MEMORY = 4, /* said by the driver, of its own objects */
   HADAL_ERROR_NO_DEVICE = 5,
@@ -70,18 +72,23 @@ enum {
   HADAL_ERROR_IO = 8,
   HADAL_ERROR_MALFORMED = 9,
   HADAL_ERROR_CANCELLED = 10,
-  HADAL_ERROR_INTERNAL = 11             /* a driver error without a better name */
+  HADAL_ERROR_INTERNAL = 11 /* a driver error without a better name */
 };
 
 /* "InvalidArgument" and so on; "Unknown" for anything else. Never NULL. Any thread. */
-HADAL_API const char *hadal_status_name(hadal_status status);
+HADAL_API const char* hadal_status_name(hadal_status status);
 
 typedef struct hadal_error {
   size_t struct_size;
   hadal_status status;
   char message[500]; /* ends with a zero; cut where it is longer */
 } hadal_error;
-#define HADAL_ERROR_INIT {sizeof(hadal_error), HADAL_OK, {0}}
+#define HADAL_ERROR_INIT             \
+  {                                  \
+    sizeof(hadal_error), HADAL_OK, { \
+      0                              \
+    }                                \
+  }
 
 /* ---- before the device is made --------------------------------------------------------------- */
 
@@ -95,10 +102,10 @@ typedef struct hadal_device_query {
 
 typedef struct hadal_feature {
   size_t struct_size;
-  const char *name;      /* member, e.g. "bufferDeviceAddress" (texts are the library's, constant) */
-  const char *structure; /* of which structure, e.g. "VkPhysicalDeviceVulkan12Features" */
-  const char *extension; /* to be enabled with it; NULL: core in the host's version */
-  const char *purpose;   /* what hadal does with it */
+  const char* name; /* member, e.g. "bufferDeviceAddress" (texts are the library's, constant) */
+  const char* structure; /* of which structure, e.g. "VkPhysicalDeviceVulkan12Features" */
+  const char* extension; /* to be enabled with it; NULL: core in the host's version */
+  const char* purpose;   /* what hadal does with it */
   VkBool32 required;     /* else an optional path needs it */
   VkBool32 offered;      /* the device has it, in a form that hadal uses */
 } hadal_feature;
@@ -107,34 +114,34 @@ typedef struct hadal_feature {
 HADAL_API uint32_t hadal_feature_count(void);
 
 /* The feature of an index, required ones first. Any thread. */
-HADAL_API hadal_status hadal_device_feature(const hadal_device_query *query, uint32_t index,
-                                            hadal_feature *feature, hadal_error *error);
+HADAL_API hadal_status hadal_device_feature(const hadal_device_query* query, uint32_t index,
+                                            hadal_feature* feature, hadal_error* error);
 
 /* The extensions of the optional features that the device offers; none is required. With names NULL
  * sets *count, else writes at most *count names (the library's, constant) and sets *count to the
  * number written; too small a *count is HADAL_ERROR_INVALID_ARGUMENT. Any thread. */
-HADAL_API hadal_status hadal_device_extensions(const hadal_device_query *query, uint32_t *count,
-                                               const char **names, hadal_error *error);
+HADAL_API hadal_status hadal_device_extensions(const hadal_device_query* query, uint32_t* count,
+                                               const char** names, hadal_error* error);
 
 /* Sets, in the structures of a pNext chain that the host will give to vkCreateDevice
  * (VkPhysicalDeviceFeatures2 first, or any other), every feature bit that is offered; bits already
  * set stay. An optional feature whose structure is not in the chain stays off. Errors: UNSUPPORTED
  * for a device that lacks a required feature, INVALID_ARGUMENT for a required feature without a
  * structure; the message names it. Any thread; the chain is the caller's. */
-HADAL_API hadal_status hadal_device_enable(const hadal_device_query *query, void *chain,
-                                           hadal_error *error);
+HADAL_API hadal_status hadal_device_enable(const hadal_device_query* query, void* chain,
+                                           hadal_error* error);
 
 /* ---- context --------------------------------------------------------------------------------- */
 
 typedef uint32_t hadal_log_level;
 enum { HADAL_LOG_INFO = 0, HADAL_LOG_WARNING = 1, HADAL_LOG_ERROR = 2 };
 /* Called on the thread of the call that has something to say, possibly on several at once. */
-typedef void (*hadal_log_fn)(void *user, hadal_log_level level, const char *text);
+typedef void (*hadal_log_fn)(void* user, hadal_log_level level, const char* text);
 
 /* Bytes of the tables that the fastest paths of CPU drivers read (GPUs read none). */
 #define HADAL_CONSTANTS_BYTES 2048
 /* Writes them to host memory of HADAL_CONSTANTS_BYTES. Any thread. */
-HADAL_API void hadal_constants_write(void *bytes);
+HADAL_API void hadal_constants_write(void* bytes);
 
 typedef struct hadal_context hadal_context;
 
@@ -147,30 +154,31 @@ typedef struct hadal_context_info {
   uint32_t queue_family; /* of the command buffers; must have compute */
   /* What vkCreateDevice was given; read during the call only. NULL: the required features are taken
    * to be on and no optional one is used. */
-  const VkDeviceCreateInfo *create_info;
+  const VkDeviceCreateInfo* create_info;
   VkPipelineCache pipeline_cache; /* 0: a private one */
   /* Copied, and passed to every Vulkan call that creates or destroys; pUserData stays alive. NULL:
    * the driver's own. hadal's own host memory comes from operator new. */
-  const VkAllocationCallbacks *allocation_callbacks;
+  const VkAllocationCallbacks* allocation_callbacks;
   hadal_log_fn log; /* NULL: silent */
-  void *log_user;
+  void* log_user;
   /* Device memory, 16-byte aligned, that holds what hadal_constants_write wrote before the first
-   * submission, until the context is destroyed. 0: CPU drivers take slower paths, of the same bits. */
+   * submission, until the context is destroyed. 0: CPU drivers take slower paths, of the same bits.
+   */
   VkDeviceAddress constants;
 } hadal_context_info;
 
 /* Lends the host's device. Every handle must outlive the context. Makes no queue, command pool or
  * memory object. Any thread. */
-HADAL_API hadal_status hadal_context_create(const hadal_context_info *info,
-                                            hadal_context **context, hadal_error *error);
+HADAL_API hadal_status hadal_context_create(const hadal_context_info* info, hadal_context** context,
+                                            hadal_error* error);
 /* Refused (INVALID_ARGUMENT) while plans of it are alive. Command buffers that were recorded with
  * its plans have completed, and are not submitted again. NULL is a no-op. */
-HADAL_API hadal_status hadal_context_destroy(hadal_context *context, hadal_error *error);
+HADAL_API hadal_status hadal_context_destroy(hadal_context* context, hadal_error* error);
 
 /* Records a barrier: what shaders and copies did before is visible to shaders, copies and indirect
  * dispatches after. No _record function adds one before its first read or after its last write. */
-HADAL_API hadal_status hadal_barrier_record(const hadal_context *context, VkCommandBuffer commands,
-                                            hadal_error *error);
+HADAL_API hadal_status hadal_barrier_record(const hadal_context* context, VkCommandBuffer commands,
+                                            hadal_error* error);
 
 /* ---- plans, for every kernel ----------------------------------------------------------------- */
 
@@ -186,12 +194,13 @@ typedef struct hadal_plan hadal_plan;
 
 /* NULL is a no-op. Command buffers recorded with it need not have completed: the pipelines are the
  * context's. */
-HADAL_API void hadal_plan_destroy(hadal_plan *plan);
+HADAL_API void hadal_plan_destroy(hadal_plan* plan);
 /* Bytes of device memory that args.scratch must hold, for the largest sizes of the desc; 0 for most
- * kernels, which have no such member. Free again when the recorded call has completed. Any thread. */
-HADAL_API uint64_t hadal_plan_scratch_bytes(const hadal_plan *plan);
+ * kernels, which have no such member. Free again when the recorded call has completed. Any thread.
+ */
+HADAL_API uint64_t hadal_plan_scratch_bytes(const hadal_plan* plan);
 /* What was chosen and why, one line; the plan's, constant. Any thread. */
-HADAL_API const char *hadal_plan_description(const hadal_plan *plan);
+HADAL_API const char* hadal_plan_description(const hadal_plan* plan);
 
 /* An operand in device memory: an address, or (address 0) a buffer made with
  * VK_BUFFER_USAGE_SHADER_DEVICE_ADDRESS_BIT and an offset into it. With bytes not 0 the call is
@@ -220,9 +229,10 @@ enum { HADAL_SCALE_TYPE_F32 = 0, HADAL_SCALE_TYPE_E8M0 = 1 /* a byte e: 2^(e-127
 
 typedef uint32_t hadal_gemm_flags;
 enum {
-  HADAL_GEMM_ACCUMULATE = 1,  /* d += instead of d = */
-  HADAL_GEMM_VARIANT_BITS = 2, /* small plans may take another unit; a row's bits then depend on m */
-  HADAL_GEMM_COARSE_SUMS = 4  /* float8 matrix units, which may keep fewer bits, may be taken */
+  HADAL_GEMM_ACCUMULATE = 1, /* d += instead of d = */
+  HADAL_GEMM_VARIANT_BITS =
+      2,                     /* small plans may take another unit; a row's bits then depend on m */
+  HADAL_GEMM_COARSE_SUMS = 4 /* float8 matrix units, which may keep fewer bits, may be taken */
 };
 
 /* ---- fp8_quantize: groups of 128 channels to e4m3 with a scale each -------------------------- */
@@ -242,12 +252,12 @@ typedef struct hadal_fp8_quantize_args {
   uint32_t rows;
   hadal_range x, q, scale;
 } hadal_fp8_quantize_args;
-HADAL_API hadal_status hadal_fp8_quantize_plan(hadal_context *context,
-                                               const hadal_fp8_quantize_desc *desc,
-                                               hadal_plan **plan, hadal_error *error);
-HADAL_API hadal_status hadal_fp8_quantize_record(const hadal_plan *plan, VkCommandBuffer commands,
-                                                 const hadal_fp8_quantize_args *args,
-                                                 hadal_error *error);
+HADAL_API hadal_status hadal_fp8_quantize_plan(hadal_context* context,
+                                               const hadal_fp8_quantize_desc* desc,
+                                               hadal_plan** plan, hadal_error* error);
+HADAL_API hadal_status hadal_fp8_quantize_record(const hadal_plan* plan, VkCommandBuffer commands,
+                                                 const hadal_fp8_quantize_args* args,
+                                                 hadal_error* error);
 
 /* ---- fp8_gemm: d = a b^T, block-scaled ------------------------------------------------------- */
 /*   d[m,n] = sum over blocks of 128 k of (sum a b) * a_scale * b_scale
@@ -271,10 +281,10 @@ typedef struct hadal_fp8_gemm_args {
   uint32_t m;
   hadal_range a, a_scale, b, b_scale, d;
 } hadal_fp8_gemm_args;
-HADAL_API hadal_status hadal_fp8_gemm_plan(hadal_context *context, const hadal_fp8_gemm_desc *desc,
-                                           hadal_plan **plan, hadal_error *error);
-HADAL_API hadal_status hadal_fp8_gemm_record(const hadal_plan *plan, VkCommandBuffer commands,
-                                             const hadal_fp8_gemm_args *args, hadal_error *error);
+HADAL_API hadal_status hadal_fp8_gemm_plan(hadal_context* context, const hadal_fp8_gemm_desc* desc,
+                                           hadal_plan** plan, hadal_error* error);
+HADAL_API hadal_status hadal_fp8_gemm_record(const hadal_plan* plan, VkCommandBuffer commands,
+                                             const hadal_fp8_gemm_args* args, hadal_error* error);
 
 /* ---- grouped GEMMs: the linear layer of all experts at once ---------------------------------- */
 /* Rows lie sorted by expert, and a list of tiles in device memory says whose they are: made on the
@@ -285,8 +295,8 @@ typedef struct hadal_device_moe_tile { /* device memory */
   uint32_t expert, row_begin, row_end, reserved;
 } hadal_device_moe_tile;
 typedef struct hadal_device_expert { /* device memory: one of expert_table */
-  VkDeviceAddress b;       /* multiple of 16 */
-  VkDeviceAddress b_scale; /* ignored by bf16_grouped_gemm */
+  VkDeviceAddress b;                 /* multiple of 16 */
+  VkDeviceAddress b_scale;           /* ignored by bf16_grouped_gemm */
 } hadal_device_expert;
 
 typedef struct hadal_grouped_tiling {
@@ -297,8 +307,8 @@ typedef struct hadal_grouped_tiling {
 } hadal_grouped_tiling;
 /* Of a plan of fp8_grouped_gemm, bf16_grouped_gemm or swiglu_tiles (tile_m and max_tiles 0: any).
  * Any thread. */
-HADAL_API hadal_status hadal_grouped_gemm_tiling(const hadal_plan *plan,
-                                                 hadal_grouped_tiling *tiling, hadal_error *error);
+HADAL_API hadal_status hadal_grouped_gemm_tiling(const hadal_plan* plan,
+                                                 hadal_grouped_tiling* tiling, hadal_error* error);
 /* Most tiles of so many sorted rows, however they are spread; 0 for tile_m 0. Any thread. */
 HADAL_API uint32_t hadal_grouped_gemm_max_tiles(uint32_t rows, uint32_t experts, uint32_t tile_m);
 
@@ -326,13 +336,13 @@ typedef struct hadal_fp8_grouped_gemm_args {
   uint32_t rows, tokens; /* tokens 0: as rows */
   hadal_range a, a_scale, a_rows, expert_table, tiles, indirect, d;
 } hadal_fp8_grouped_gemm_args;
-HADAL_API hadal_status hadal_fp8_grouped_gemm_plan(hadal_context *context,
-                                                   const hadal_fp8_grouped_gemm_desc *desc,
-                                                   hadal_plan **plan, hadal_error *error);
-HADAL_API hadal_status hadal_fp8_grouped_gemm_record(const hadal_plan *plan,
+HADAL_API hadal_status hadal_fp8_grouped_gemm_plan(hadal_context* context,
+                                                   const hadal_fp8_grouped_gemm_desc* desc,
+                                                   hadal_plan** plan, hadal_error* error);
+HADAL_API hadal_status hadal_fp8_grouped_gemm_record(const hadal_plan* plan,
                                                      VkCommandBuffer commands,
-                                                     const hadal_fp8_grouped_gemm_args *args,
-                                                     hadal_error *error);
+                                                     const hadal_fp8_grouped_gemm_args* args,
+                                                     hadal_error* error);
 
 /* The same with bfloat16 weights [n, k] and a in floats [tokens, k]. */
 typedef struct hadal_bf16_grouped_gemm_desc {
@@ -347,13 +357,13 @@ typedef struct hadal_bf16_grouped_gemm_args {
   uint32_t rows, tokens;
   hadal_range a, a_rows, expert_table, tiles, indirect, d;
 } hadal_bf16_grouped_gemm_args;
-HADAL_API hadal_status hadal_bf16_grouped_gemm_plan(hadal_context *context,
-                                                    const hadal_bf16_grouped_gemm_desc *desc,
-                                                    hadal_plan **plan, hadal_error *error);
-HADAL_API hadal_status hadal_bf16_grouped_gemm_record(const hadal_plan *plan,
+HADAL_API hadal_status hadal_bf16_grouped_gemm_plan(hadal_context* context,
+                                                    const hadal_bf16_grouped_gemm_desc* desc,
+                                                    hadal_plan** plan, hadal_error* error);
+HADAL_API hadal_status hadal_bf16_grouped_gemm_record(const hadal_plan* plan,
                                                       VkCommandBuffer commands,
-                                                      const hadal_bf16_grouped_gemm_args *args,
-                                                      hadal_error *error);
+                                                      const hadal_bf16_grouped_gemm_args* args,
+                                                      hadal_error* error);
 
 /* ---- bf16_gemm: d = a b^T with bfloat16 b, batched ------------------------------------------- */
 /*   a  float or bfloat16 [batch, m, k];  b  bfloat16 [batch, n, k];  d  float or bfloat16
@@ -373,12 +383,11 @@ typedef struct hadal_bf16_gemm_args {
   uint32_t m;
   hadal_range a, b, d;
 } hadal_bf16_gemm_args;
-HADAL_API hadal_status hadal_bf16_gemm_plan(hadal_context *context,
-                                            const hadal_bf16_gemm_desc *desc, hadal_plan **plan,
-                                            hadal_error *error);
-HADAL_API hadal_status hadal_bf16_gemm_record(const hadal_plan *plan, VkCommandBuffer commands,
-                                              const hadal_bf16_gemm_args *args,
-                                              hadal_error *error);
+HADAL_API hadal_status hadal_bf16_gemm_plan(hadal_context* context,
+                                            const hadal_bf16_gemm_desc* desc, hadal_plan** plan,
+                                            hadal_error* error);
+HADAL_API hadal_status hadal_bf16_gemm_record(const hadal_plan* plan, VkCommandBuffer commands,
+                                              const hadal_bf16_gemm_args* args, hadal_error* error);
 
 /* ---- rms_norm: with a residual before and quantisation behind -------------------------------- */
 /*   h = x (+ residual);  y = h / sqrt(mean(h^2) + eps) * weight
@@ -404,10 +413,10 @@ typedef struct hadal_rms_norm_args {
   uint32_t rows;
   hadal_range x, residual, weight, h, y, q, scale;
 } hadal_rms_norm_args;
-HADAL_API hadal_status hadal_rms_norm_plan(hadal_context *context, const hadal_rms_norm_desc *desc,
-                                           hadal_plan **plan, hadal_error *error);
-HADAL_API hadal_status hadal_rms_norm_record(const hadal_plan *plan, VkCommandBuffer commands,
-                                             const hadal_rms_norm_args *args, hadal_error *error);
+HADAL_API hadal_status hadal_rms_norm_plan(hadal_context* context, const hadal_rms_norm_desc* desc,
+                                           hadal_plan** plan, hadal_error* error);
+HADAL_API hadal_status hadal_rms_norm_record(const hadal_plan* plan, VkCommandBuffer commands,
+                                             const hadal_rms_norm_args* args, hadal_error* error);
 
 /* ---- swiglu: silu(gate) * up, with quantisation behind --------------------------------------- */
 /*   gate, up, y  float [rows, n] (up may be the other half of gate's rows; y gate or up itself)
@@ -426,10 +435,10 @@ typedef struct hadal_swiglu_args {
   uint32_t rows;
   hadal_range gate, up, y, q, scale;
 } hadal_swiglu_args;
-HADAL_API hadal_status hadal_swiglu_plan(hadal_context *context, const hadal_swiglu_desc *desc,
-                                         hadal_plan **plan, hadal_error *error);
-HADAL_API hadal_status hadal_swiglu_record(const hadal_plan *plan, VkCommandBuffer commands,
-                                           const hadal_swiglu_args *args, hadal_error *error);
+HADAL_API hadal_status hadal_swiglu_plan(hadal_context* context, const hadal_swiglu_desc* desc,
+                                         hadal_plan** plan, hadal_error* error);
+HADAL_API hadal_status hadal_swiglu_record(const hadal_plan* plan, VkCommandBuffer commands,
+                                           const hadal_swiglu_args* args, hadal_error* error);
 
 /* The same for the rows of a tile list only, dispatched indirectly: behind a grouped GEMM. */
 typedef struct hadal_swiglu_tiles_args {
@@ -438,12 +447,12 @@ typedef struct hadal_swiglu_tiles_args {
   uint32_t max_tiles; /* of the list */
   hadal_range gate, up, y, q, scale, tiles, indirect;
 } hadal_swiglu_tiles_args;
-HADAL_API hadal_status hadal_swiglu_tiles_plan(hadal_context *context,
-                                               const hadal_swiglu_desc *desc, hadal_plan **plan,
-                                               hadal_error *error);
-HADAL_API hadal_status hadal_swiglu_tiles_record(const hadal_plan *plan, VkCommandBuffer commands,
-                                                 const hadal_swiglu_tiles_args *args,
-                                                 hadal_error *error);
+HADAL_API hadal_status hadal_swiglu_tiles_plan(hadal_context* context,
+                                               const hadal_swiglu_desc* desc, hadal_plan** plan,
+                                               hadal_error* error);
+HADAL_API hadal_status hadal_swiglu_tiles_record(const hadal_plan* plan, VkCommandBuffer commands,
+                                                 const hadal_swiglu_tiles_args* args,
+                                                 hadal_error* error);
 
 /* ---- rope: rotary embedding, in place -------------------------------------------------------- */
 /*   x          float [rows, heads, offset + dim ...]: channels offset .. offset + dim of each head
@@ -465,13 +474,13 @@ typedef struct hadal_rope_args {
 } hadal_rope_args;
 /* Writes amplitude * cos and sin of position * inverse_frequencies[i] to table, host memory of
  * float [positions, count, 2], computed in double. Any thread. */
-HADAL_API hadal_status hadal_rope_table(const double *inverse_frequencies, uint32_t count,
+HADAL_API hadal_status hadal_rope_table(const double* inverse_frequencies, uint32_t count,
                                         double amplitude, uint32_t first_position,
-                                        uint32_t positions, float *table, hadal_error *error);
-HADAL_API hadal_status hadal_rope_plan(hadal_context *context, const hadal_rope_desc *desc,
-                                       hadal_plan **plan, hadal_error *error);
-HADAL_API hadal_status hadal_rope_record(const hadal_plan *plan, VkCommandBuffer commands,
-                                         const hadal_rope_args *args, hadal_error *error);
+                                        uint32_t positions, float* table, hadal_error* error);
+HADAL_API hadal_status hadal_rope_plan(hadal_context* context, const hadal_rope_desc* desc,
+                                       hadal_plan** plan, hadal_error* error);
+HADAL_API hadal_status hadal_rope_record(const hadal_plan* plan, VkCommandBuffer commands,
+                                         const hadal_rope_args* args, hadal_error* error);
 
 /* ---- embedding: y[t] = table[ids[t]] --------------------------------------------------------- */
 /*   ids  uint32 [tokens] (one past vocab gives NaN);  table  bfloat16 [vocab, hidden]
@@ -486,12 +495,11 @@ typedef struct hadal_embedding_args {
   uint32_t tokens;
   hadal_range ids, table, y;
 } hadal_embedding_args;
-HADAL_API hadal_status hadal_embedding_plan(hadal_context *context,
-                                            const hadal_embedding_desc *desc, hadal_plan **plan,
-                                            hadal_error *error);
-HADAL_API hadal_status hadal_embedding_record(const hadal_plan *plan, VkCommandBuffer commands,
-                                              const hadal_embedding_args *args,
-                                              hadal_error *error);
+HADAL_API hadal_status hadal_embedding_plan(hadal_context* context,
+                                            const hadal_embedding_desc* desc, hadal_plan** plan,
+                                            hadal_error* error);
+HADAL_API hadal_status hadal_embedding_record(const hadal_plan* plan, VkCommandBuffer commands,
+                                              const hadal_embedding_args* args, hadal_error* error);
 
 /* ---- moe_gate: the top_k experts of every token, and their weights --------------------------- */
 /*   logits   float [tokens, experts];  bias  float [experts], NOAUX_TC only
@@ -515,10 +523,10 @@ typedef struct hadal_moe_gate_args {
   uint32_t tokens;
   hadal_range logits, bias, indices, weights;
 } hadal_moe_gate_args;
-HADAL_API hadal_status hadal_moe_gate_plan(hadal_context *context, const hadal_moe_gate_desc *desc,
-                                           hadal_plan **plan, hadal_error *error);
-HADAL_API hadal_status hadal_moe_gate_record(const hadal_plan *plan, VkCommandBuffer commands,
-                                             const hadal_moe_gate_args *args, hadal_error *error);
+HADAL_API hadal_status hadal_moe_gate_plan(hadal_context* context, const hadal_moe_gate_desc* desc,
+                                           hadal_plan** plan, hadal_error* error);
+HADAL_API hadal_status hadal_moe_gate_record(const hadal_plan* plan, VkCommandBuffer commands,
+                                             const hadal_moe_gate_args* args, hadal_error* error);
 
 /* ---- moe_permute: sorts a routing by expert; moe_combine: undoes it, weighted ---------------- */
 /*   indices       uint32 [tokens, top_k], of moe_gate
@@ -539,12 +547,12 @@ typedef struct hadal_moe_permute_args {
   uint32_t tokens; /* 0 still writes segment_ends and commands, of no rows */
   hadal_range indices, row_token, row_of, segment_ends, tiles, commands;
 } hadal_moe_permute_args;
-HADAL_API hadal_status hadal_moe_permute_plan(hadal_context *context,
-                                              const hadal_moe_permute_desc *desc,
-                                              hadal_plan **plan, hadal_error *error);
-HADAL_API hadal_status hadal_moe_permute_record(const hadal_plan *plan, VkCommandBuffer commands,
-                                                const hadal_moe_permute_args *args,
-                                                hadal_error *error);
+HADAL_API hadal_status hadal_moe_permute_plan(hadal_context* context,
+                                              const hadal_moe_permute_desc* desc, hadal_plan** plan,
+                                              hadal_error* error);
+HADAL_API hadal_status hadal_moe_permute_record(const hadal_plan* plan, VkCommandBuffer commands,
+                                                const hadal_moe_permute_args* args,
+                                                hadal_error* error);
 
 /*   x[t] = (x[t]) + (shared[t]) + sum over slots of weights[t,s] * y[row_of[t,s]]
  *   x, shared  float [tokens, hidden];  y  float [rows, hidden], tokens * top_k rows at most */
@@ -561,12 +569,12 @@ typedef struct hadal_moe_combine_args {
   uint32_t tokens;
   hadal_range x, shared, y, row_of, weights;
 } hadal_moe_combine_args;
-HADAL_API hadal_status hadal_moe_combine_plan(hadal_context *context,
-                                              const hadal_moe_combine_desc *desc,
-                                              hadal_plan **plan, hadal_error *error);
-HADAL_API hadal_status hadal_moe_combine_record(const hadal_plan *plan, VkCommandBuffer commands,
-                                                const hadal_moe_combine_args *args,
-                                                hadal_error *error);
+HADAL_API hadal_status hadal_moe_combine_plan(hadal_context* context,
+                                              const hadal_moe_combine_desc* desc, hadal_plan** plan,
+                                              hadal_error* error);
+HADAL_API hadal_status hadal_moe_combine_record(const hadal_plan* plan, VkCommandBuffer commands,
+                                                const hadal_moe_combine_args* args,
+                                                hadal_error* error);
 
 /* ---- moe_tiles: the tile list for a router of the host's own --------------------------------- */
 /*   segments  uint32 [experts]: the row behind each expert's last one, ascending; or, with m_max,
@@ -586,12 +594,11 @@ typedef struct hadal_moe_tiles_args {
   size_t struct_size;
   hadal_range segments, tiles, commands;
 } hadal_moe_tiles_args;
-HADAL_API hadal_status hadal_moe_tiles_plan(hadal_context *context,
-                                            const hadal_moe_tiles_desc *desc, hadal_plan **plan,
-                                            hadal_error *error);
-HADAL_API hadal_status hadal_moe_tiles_record(const hadal_plan *plan, VkCommandBuffer commands,
-                                              const hadal_moe_tiles_args *args,
-                                              hadal_error *error);
+HADAL_API hadal_status hadal_moe_tiles_plan(hadal_context* context,
+                                            const hadal_moe_tiles_desc* desc, hadal_plan** plan,
+                                            hadal_error* error);
+HADAL_API hadal_status hadal_moe_tiles_record(const hadal_plan* plan, VkCommandBuffer commands,
+                                              const hadal_moe_tiles_args* args, hadal_error* error);
 
 /* ---- multi-head latent attention ------------------------------------------------------------- */
 /* The cache keeps a row [latent | rotated key] of rank + rope channels per token, in pages of 64
@@ -625,13 +632,13 @@ typedef struct hadal_mla_cache_write_args {
   uint32_t tokens;
   hadal_range y, weight, positions, table, slots, cache;
 } hadal_mla_cache_write_args;
-HADAL_API hadal_status hadal_mla_cache_write_plan(hadal_context *context,
-                                                  const hadal_mla_cache_write_desc *desc,
-                                                  hadal_plan **plan, hadal_error *error);
-HADAL_API hadal_status hadal_mla_cache_write_record(const hadal_plan *plan,
+HADAL_API hadal_status hadal_mla_cache_write_plan(hadal_context* context,
+                                                  const hadal_mla_cache_write_desc* desc,
+                                                  hadal_plan** plan, hadal_error* error);
+HADAL_API hadal_status hadal_mla_cache_write_record(const hadal_plan* plan,
                                                     VkCommandBuffer commands,
-                                                    const hadal_mla_cache_write_args *args,
-                                                    hadal_error *error);
+                                                    const hadal_mla_cache_write_args* args,
+                                                    hadal_error* error);
 
 /* mla_cache_read: gathers positions begin .. begin + rows of one sequence out of the cache
  *   block_table  uint32 [table_pages]: position p is row block_table[p / 64] * 64 + p % 64
@@ -651,13 +658,12 @@ typedef struct hadal_mla_cache_read_args {
   uint32_t begin, rows;
   hadal_range cache, block_table, latent, k_pe, q, scale;
 } hadal_mla_cache_read_args;
-HADAL_API hadal_status hadal_mla_cache_read_plan(hadal_context *context,
-                                                 const hadal_mla_cache_read_desc *desc,
-                                                 hadal_plan **plan, hadal_error *error);
-HADAL_API hadal_status hadal_mla_cache_read_record(const hadal_plan *plan,
-                                                   VkCommandBuffer commands,
-                                                   const hadal_mla_cache_read_args *args,
-                                                   hadal_error *error);
+HADAL_API hadal_status hadal_mla_cache_read_plan(hadal_context* context,
+                                                 const hadal_mla_cache_read_desc* desc,
+                                                 hadal_plan** plan, hadal_error* error);
+HADAL_API hadal_status hadal_mla_cache_read_record(const hadal_plan* plan, VkCommandBuffer commands,
+                                                   const hadal_mla_cache_read_args* args,
+                                                   hadal_error* error);
 
 typedef uint32_t hadal_attention_flags;
 enum { HADAL_ATTENTION_NO_HALVES = 1 /* no path whose operands are halves (matrix units) */ };
@@ -690,12 +696,12 @@ typedef struct hadal_mla_decode_args {
   uint32_t max_kv_len; /* of this call, at most the desc's; 0: the desc's */
   hadal_range q_latent, q_pe, cache, block_tables, kv_lens, o, lse, scratch;
 } hadal_mla_decode_args;
-HADAL_API hadal_status hadal_mla_decode_plan(hadal_context *context,
-                                             const hadal_mla_decode_desc *desc, hadal_plan **plan,
-                                             hadal_error *error);
-HADAL_API hadal_status hadal_mla_decode_record(const hadal_plan *plan, VkCommandBuffer commands,
-                                               const hadal_mla_decode_args *args,
-                                               hadal_error *error);
+HADAL_API hadal_status hadal_mla_decode_plan(hadal_context* context,
+                                             const hadal_mla_decode_desc* desc, hadal_plan** plan,
+                                             hadal_error* error);
+HADAL_API hadal_status hadal_mla_decode_record(const hadal_plan* plan, VkCommandBuffer commands,
+                                               const hadal_mla_decode_args* args,
+                                               hadal_error* error);
 
 /* mla_prefill: causal attention, unabsorbed form, of one sequence or of a batch of them
  *   s[i,j] = (q[i,:nope] . kv[j,:nope] + q[i,nope:] . k_pe[j]) * scale for j <= i
@@ -722,18 +728,18 @@ typedef struct hadal_mla_prefill_desc {
 } hadal_mla_prefill_desc;
 typedef struct hadal_mla_prefill_args {
   size_t struct_size;
-  uint32_t q_len, q_begin;    /* a batch: rows of all sequences; q_begin, kv_begin, flags unused */
+  uint32_t q_len, q_begin; /* a batch: rows of all sequences; q_begin, kv_begin, flags unused */
   uint32_t kv_begin, kv_rows;
-  uint32_t flags;             /* HADAL_MLA_FIRST and HADAL_MLA_LAST; both on an only call */
-  uint32_t sequence_count;    /* of a batch, at least 1 */
+  uint32_t flags;          /* HADAL_MLA_FIRST and HADAL_MLA_LAST; both on an only call */
+  uint32_t sequence_count; /* of a batch, at least 1 */
   hadal_range q, kv, k_pe, o, state, scratch, sequences;
 } hadal_mla_prefill_args;
-HADAL_API hadal_status hadal_mla_prefill_plan(hadal_context *context,
-                                              const hadal_mla_prefill_desc *desc,
-                                              hadal_plan **plan, hadal_error *error);
-HADAL_API hadal_status hadal_mla_prefill_record(const hadal_plan *plan, VkCommandBuffer commands,
-                                                const hadal_mla_prefill_args *args,
-                                                hadal_error *error);
+HADAL_API hadal_status hadal_mla_prefill_plan(hadal_context* context,
+                                              const hadal_mla_prefill_desc* desc, hadal_plan** plan,
+                                              hadal_error* error);
+HADAL_API hadal_status hadal_mla_prefill_record(const hadal_plan* plan, VkCommandBuffer commands,
+                                                const hadal_mla_prefill_args* args,
+                                                hadal_error* error);
 
 /* mla_absorb: the absorbed projections of mla_decode, from kv_b_proj's own bytes
  *   QUERY  out[t,h,l] = sum_p in[t,h,p] w[h*(nope+v) + p, l]
@@ -758,20 +764,20 @@ typedef struct hadal_mla_absorb_args {
   uint32_t tokens;
   hadal_range in, w, w_scale, out;
 } hadal_mla_absorb_args;
-HADAL_API hadal_status hadal_mla_absorb_plan(hadal_context *context,
-                                             const hadal_mla_absorb_desc *desc, hadal_plan **plan,
-                                             hadal_error *error);
-HADAL_API hadal_status hadal_mla_absorb_record(const hadal_plan *plan, VkCommandBuffer commands,
-                                               const hadal_mla_absorb_args *args,
-                                               hadal_error *error);
+HADAL_API hadal_status hadal_mla_absorb_plan(hadal_context* context,
+                                             const hadal_mla_absorb_desc* desc, hadal_plan** plan,
+                                             hadal_error* error);
+HADAL_API hadal_status hadal_mla_absorb_record(const hadal_plan* plan, VkCommandBuffer commands,
+                                               const hadal_mla_absorb_args* args,
+                                               hadal_error* error);
 
 /* ---- sample: draws one token id per row of logits -------------------------------------------- */
 /*   logits  float [rows, vocab];  params  hadal_device_sample_params [rows];  ids  uint32 [rows] */
 typedef struct hadal_device_sample_params { /* device memory */
-  float temperature; /* 0: the largest logit */
-  uint32_t top_k;    /* 0: off */
-  float top_p;       /* 1: off */
-  float min_p;       /* 0: off */
+  float temperature;                        /* 0: the largest logit */
+  uint32_t top_k;                           /* 0: off */
+  float top_p;                              /* 1: off */
+  float min_p;                              /* 0: off */
   uint32_t seed_lo, seed_hi, position;
   uint32_t reserved;
 } hadal_device_sample_params;
@@ -785,17 +791,17 @@ typedef struct hadal_sample_args {
   uint32_t rows;
   hadal_range logits, params, ids;
 } hadal_sample_args;
-HADAL_API hadal_status hadal_sample_plan(hadal_context *context, const hadal_sample_desc *desc,
-                                         hadal_plan **plan, hadal_error *error);
-HADAL_API hadal_status hadal_sample_record(const hadal_plan *plan, VkCommandBuffer commands,
-                                           const hadal_sample_args *args, hadal_error *error);
+HADAL_API hadal_status hadal_sample_plan(hadal_context* context, const hadal_sample_desc* desc,
+                                         hadal_plan** plan, hadal_error* error);
+HADAL_API hadal_status hadal_sample_record(const hadal_plan* plan, VkCommandBuffer commands,
+                                           const hadal_sample_args* args, hadal_error* error);
 
 /* ---- logit_adjust: penalties, biases and masks, before sample -------------------------------- */
 /*   x       float [rows, vocab];  y  float [rows, vocab], x itself with IN_PLACE
  *   listed  hadal_device_logit_row [listed], each row at most once
- *   edits   hadal_device_logit_edit [edits];  masks  uint32 [masks, ceil(vocab / 32)], bit 1: allowed
- * An edited logit l: l > 0 ? l * inverse_repetition : l * repetition where the token occurred; minus
- * frequency * generated and presence where it was generated; plus bias. */
+ *   edits   hadal_device_logit_edit [edits];  masks  uint32 [masks, ceil(vocab / 32)], bit 1:
+ * allowed An edited logit l: l > 0 ? l * inverse_repetition : l * repetition where the token
+ * occurred; minus frequency * generated and presence where it was generated; plus bias. */
 #define HADAL_NO_LOGIT_MASK 0xffffffffu
 typedef struct hadal_device_logit_row { /* device memory */
   uint32_t row;
@@ -821,12 +827,12 @@ typedef struct hadal_logit_adjust_args {
   uint32_t rows, listed, edits, masks;
   hadal_range x, y, listed_rows, edit_list, mask_bits;
 } hadal_logit_adjust_args;
-HADAL_API hadal_status hadal_logit_adjust_plan(hadal_context *context,
-                                               const hadal_logit_adjust_desc *desc,
-                                               hadal_plan **plan, hadal_error *error);
-HADAL_API hadal_status hadal_logit_adjust_record(const hadal_plan *plan, VkCommandBuffer commands,
-                                                 const hadal_logit_adjust_args *args,
-                                                 hadal_error *error);
+HADAL_API hadal_status hadal_logit_adjust_plan(hadal_context* context,
+                                               const hadal_logit_adjust_desc* desc,
+                                               hadal_plan** plan, hadal_error* error);
+HADAL_API hadal_status hadal_logit_adjust_record(const hadal_plan* plan, VkCommandBuffer commands,
+                                                 const hadal_logit_adjust_args* args,
+                                                 hadal_error* error);
 
 /* ---- top_logprobs: log-probabilities of a chosen token and of the most probable ones --------- */
 /*   logits   float [rows, vocab];  listed_rows  uint32 [listed], optional: without it row i is i
@@ -843,12 +849,12 @@ typedef struct hadal_top_logprobs_args {
   uint32_t rows, listed; /* listed up to rows; 0: rows */
   hadal_range logits, listed_rows, ids, logprobs, top_ids, top_logprobs;
 } hadal_top_logprobs_args;
-HADAL_API hadal_status hadal_top_logprobs_plan(hadal_context *context,
-                                               const hadal_top_logprobs_desc *desc,
-                                               hadal_plan **plan, hadal_error *error);
-HADAL_API hadal_status hadal_top_logprobs_record(const hadal_plan *plan, VkCommandBuffer commands,
-                                                 const hadal_top_logprobs_args *args,
-                                                 hadal_error *error);
+HADAL_API hadal_status hadal_top_logprobs_plan(hadal_context* context,
+                                               const hadal_top_logprobs_desc* desc,
+                                               hadal_plan** plan, hadal_error* error);
+HADAL_API hadal_status hadal_top_logprobs_record(const hadal_plan* plan, VkCommandBuffer commands,
+                                                 const hadal_top_logprobs_args* args,
+                                                 hadal_error* error);
 
 #ifdef __cplusplus
 }
