@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <bit>
 
 #include "hadal/device.h"
 #include "hadal/recorder.h"
@@ -13,15 +14,46 @@
 namespace hadal {
 namespace {
 
-constexpr uint32_t kLargestTileM = 4;  // of the query direction; the value direction has 8
+constexpr uint32_t kSmallestTileM = 2;  // that the tiles of many tokens have
 
 uint32_t weight_bytes(MlaAbsorbWeight type) {
   return type == MlaAbsorbWeight::kE4m3 ? 1 : 2;
 }
 
+// Outputs per invocation of a tile that is one wide.
+uint32_t lane_columns(const MlaAbsorbConfig& config) {
+  if (config.direction == MlaAbsorbDirection::kValue) return 1;
+  if (config.path == GemmPath::kScalar) return 4 / weight_bytes(config.weight_type);
+  return layout::kMlaAbsorbColumns;
+}
+
 // Elements from a token's first to the end of its last head.
 uint64_t token_span(uint32_t heads, uint32_t head_stride, uint32_t width) {
   return strided_bytes(heads, width, head_stride, 1);
+}
+
+// The scalar path (mla_absorb_scalar.comp), where the device has scalar uniforms and the problem
+// fills a vector and a turn.
+void try_scalar_path(const MlaAbsorbShape& s, const Caps& caps, MlaAbsorbConfig& config) {
+  if (!caps.scalar_uniforms) return;
+  MlaAbsorbConfig scalar = config;
+  scalar.path = GemmPath::kScalar;
+  scalar.workgroup_size = caps.subgroup_size;
+  const bool query = s.direction == MlaAbsorbDirection::kQuery;
+  const uint32_t outputs = query ? round_up(s.rank, 4) : s.v;
+  const uint32_t vectors = outputs / (lane_columns(scalar) * scalar.workgroup_size);
+  if (vectors == 0 ||
+      s.in_width() < (query ? layout::kMlaAbsorbTurnRows : layout::kMlaAbsorbTurnColumns))
+    return;
+  // Tiles by measurement (mla_absorb.md).
+  const bool e4m3 = s.weight_type == MlaAbsorbWeight::kE4m3;
+  const uint32_t largest = !query ? 8 : e4m3 ? 4 : 2;
+  scalar.tile_m = std::min(std::bit_ceil(std::max(s.tokens, 1u)), largest);
+  const uint32_t widest =
+      query ? (scalar.tile_m <= 2 ? 4 : 2) : (e4m3 || scalar.tile_m <= 2 ? 2 : 1);
+  scalar.tile_n = std::min(vectors, widest);
+  if (ceil_div(s.out_width(), scalar.columns()) > caps.max_workgroup_count[1]) return;
+  config = scalar;
 }
 
 }  // namespace
@@ -40,16 +72,15 @@ MlaAbsorbShape MlaAbsorbShape::packed(uint32_t tokens, uint32_t heads, uint32_t 
 }
 
 uint32_t MlaAbsorbConfig::columns() const {
-  const bool query = direction == MlaAbsorbDirection::kQuery;
-  return (query ? layout::kMlaAbsorbColumns : 1) * tile_n * workgroup_size;
+  return lane_columns(*this) * tile_n * workgroup_size;
 }
 
 std::string MlaAbsorbConfig::to_string() const {
   std::string text =
-      fmt::format("mla_absorb: portable, {}, w {}, tile {}x{}, workgroup {}, {}",
+      fmt::format("mla_absorb: {}, {}, w {}, tile {}x{}, workgroup {}, {}", gemm_path_name(path),
                   direction == MlaAbsorbDirection::kQuery ? "query" : "value",
-                  weight_type == MlaAbsorbWeight::kE4m3 ? "e4m3" : "bf16", tile_m,
-                  tile_n * workgroup_size, workgroup_size, use_fma ? "fma" : "mul+add");
+                  weight_type == MlaAbsorbWeight::kE4m3 ? "e4m3" : "bf16", tile_m, columns(),
+                  workgroup_size, use_fma ? "fma" : "mul+add");
   if (!rejected.empty()) text.append("; not ").append(rejected);
   return text;
 }
@@ -72,7 +103,7 @@ Status mla_absorb_check(const MlaAbsorbShape& s, const Caps& caps) {
   if (rows > 1u << 31) {
     return error(fmt::format("heads * (nope + v) must be at most {}, got {}", 1u << 31, rows));
   }
-  const uint64_t max_tokens = uint64_t{kLargestTileM} * caps.max_workgroup_count[1];
+  const uint64_t max_tokens = uint64_t{kSmallestTileM} * caps.max_workgroup_count[1];
   if (s.tokens > max_tokens) {
     return error(fmt::format("tokens must be at most {}, got {}", max_tokens, s.tokens));
   }
@@ -121,10 +152,10 @@ MlaAbsorbConfig mla_absorb_choose(const MlaAbsorbShape& shape, const Caps& caps)
   // has enough invocations for that and wants many workgroups.
   const bool query = shape.direction == MlaAbsorbDirection::kQuery;
   config.tile_m = shape.tokens <= 1 ? 1 : query || shape.tokens <= 4 ? 4 : 8;
-  const uint32_t lane_columns = query ? layout::kMlaAbsorbColumns : 1;
-  const uint32_t sweeps = ceil_div(shape.out_width(), lane_columns * config.workgroup_size);
+  const uint32_t sweeps = ceil_div(shape.out_width(), lane_columns(config) * config.workgroup_size);
   config.tile_n = caps.is_cpu ? std::clamp(sweeps, 1u, query ? 4u : 8u) : 1;
   config.rejected = coopmat_rejection(caps);
+  try_scalar_path(shape, caps, config);
   return config;
 }
 
@@ -135,7 +166,8 @@ Result<MlaAbsorb> MlaAbsorb::create(Device& device, const MlaAbsorbConfig& confi
   const bool value = config.direction == MlaAbsorbDirection::kValue;
   HADAL_ASSIGN(const vk::Pipeline* pipeline,
                vk::Pipeline::get(
-                   device, "mla_absorb", config.workgroup_size,
+                   device, config.path == GemmPath::kScalar ? "mla_absorb_scalar" : "mla_absorb",
+                   config.workgroup_size,
                    {{layout::kSpecUseFma, config.use_fma},
                     {layout::kMlaAbsorbSpecTileM, config.tile_m},
                     {layout::kMlaAbsorbSpecTileN, config.tile_n},
@@ -189,8 +221,10 @@ Status MlaAbsorb::record(Recorder& recorder, const MlaAbsorbShape& shape,
   dispatch.pipeline = pipeline_;
   dispatch.label = "mla_absorb";
   dispatch.push = push_bytes(push);
-  dispatch.groups = {ceil_div(shape.out_width(), config_.columns()),
-                     ceil_div(shape.tokens, config_.tile_m), shape.heads};
+  const uint32_t columns = ceil_div(shape.out_width(), config_.columns());
+  const uint32_t tokens = ceil_div(shape.tokens, config_.tile_m);
+  dispatch.groups = {columns, tokens, shape.heads};
+  if (config_.path == GemmPath::kScalar) dispatch.groups = {tokens, columns, shape.heads};
   dispatch.reads = reads;
   dispatch.writes = {&out, 1};
   return recorder.dispatch(dispatch);

@@ -12,8 +12,6 @@
 // l for l); a segment's sum is scaled once and added to the result. No tile changes it.
 #include "lib/prelude.glsl"
 #include "layout/mla_absorb.h"
-#include "lib/fp8.glsl"
-#include "lib/bf16.glsl"
 
 layout(constant_id = kMlaAbsorbSpecTileM) const uint TILE_M = 4;
 layout(constant_id = kMlaAbsorbSpecTileN) const uint TILE_N = 1;
@@ -22,9 +20,7 @@ layout(constant_id = kMlaAbsorbSpecWBf16) const uint W_BF16 = 0;
 
 layout(push_constant, scalar) uniform Push { MlaAbsorbPush pc; };
 
-const uint kWBytes = W_BF16 != 0 ? 2 : 1;
-
-uint64_t w_row(uint row) { return pc.w + uint64_t(row) * pc.w_stride * kWBytes; }
+#include "lib/mla_absorb.glsl"
 
 // Eight weights at a column that is a multiple of 8; e4m3 comes times 2^-8.
 void load_w8(uint64_t address, out vec4 lo, out vec4 hi) {
@@ -35,26 +31,6 @@ void load_w8(uint64_t address, out vec4 lo, out vec4 hi) {
     lo = e4m3x4_times_2_m8(uint(w));
     hi = e4m3x4_times_2_m8(uint(w >> 32));
   }
-}
-
-// What a segment's sum is multiplied by: its block's scale and the decoder's 2^8, which is exact.
-float segment_scale(uint row, uint l) {
-  if (W_BF16 != 0) return 1.0;
-  uint64_t index = uint64_t(row / kFp8Block) * pc.w_scale_stride + l / kFp8Block;
-  return FloatIn(pc.w_scale + index * 4).v * 256.0;
-}
-
-float fold(float acc, float segment, float scale) {
-  if (W_BF16 != 0) {
-    precise float sum = acc + segment;
-    return sum;
-  }
-  return mac(segment, scale, acc);
-}
-
-void store(uint token, uint head, uint column, float value) {
-  uint64_t index = uint64_t(token) * pc.out_token_stride + uint64_t(head) * pc.out_head_stride + column;
-  FloatOut(pc.result + index * 4).v = value;
 }
 
 void query_step(uint64_t columns[TILE_N], uint64_t offset, uint64_t source[TILE_M], uint p,
@@ -175,13 +151,8 @@ void value(uint head, uint t0, uint64_t source[TILE_M]) {
 
 void main() {
   uint t0 = gl_WorkGroupID.y * TILE_M, head = gl_WorkGroupID.z;
-  // Tokens past the edge repeat the last one and are not stored.
   uint64_t source[TILE_M];
-  [[unroll]] for (uint i = 0; i < TILE_M; i++) {
-    uint token = min(t0 + i, pc.tokens - 1);
-    source[i] = pc.source +
-                (uint64_t(token) * pc.in_token_stride + uint64_t(head) * pc.in_head_stride) * 4;
-  }
+  token_rows(t0, head, source);
   if (VALUE != 0) {
     value(head, t0, source);
   } else {

@@ -124,6 +124,8 @@ std::vector<ModuleLayout> table() {
            kAttentionLanesSpecRun, kMlaPrefillSpecBatch}),
       entry<MlaAbsorbPush>("mla_absorb", {kMlaAbsorbSpecTileM, kMlaAbsorbSpecTileN,
                                           kMlaAbsorbSpecValue, kMlaAbsorbSpecWBf16}),
+      entry<MlaAbsorbPush>("mla_absorb_scalar", {kMlaAbsorbSpecTileM, kMlaAbsorbSpecTileN,
+                                                 kMlaAbsorbSpecValue, kMlaAbsorbSpecWBf16}),
       entry<MlaDecodePush>("mla_decode",
                            {kMlaDecodeSpecTile, kMlaDecodeSpecKeys, kMlaDecodeSpecPairs,
                             kMlaDecodeSpecFormat, kMlaDecodeSpecOutBf16}),

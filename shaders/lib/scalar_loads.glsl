@@ -17,6 +17,16 @@ uint64_t load_b_words(uint64_t first_row, uint64_t stride) {
   return words;
 }
 
+// Four bytes each of neighbouring words, one per invocation: a load of one vector.
+uint load_words(uint64_t address) {
+  uint words = UintIn(address).v;
+  [[unroll]] for (uint lane = 1; lane < gl_WorkGroupSize.x; lane++) {
+    uint word = UintIn(address + uint64_t(lane * 4)).v;
+    words = gl_SubgroupInvocationID == lane ? word : words;
+  }
+  return words;
+}
+
 // The tile's first column: the last tile moves back to end at n, so that no row of b needs a bound;
 // the columns that it shares with its neighbour are stored once (the kernels' main). n is at least the
 // tile's width.

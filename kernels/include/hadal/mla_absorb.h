@@ -32,6 +32,7 @@
 
 #include "hadal/buffer.h"
 #include "hadal/caps.h"
+#include "hadal/gemm_path.h"
 #include "hadal/status.h"
 #include "hadal/types.h"
 
@@ -75,12 +76,14 @@ struct MlaAbsorbArgs {
 
 // What choose() decided; prints itself as one line, with the reason for each path not taken.
 struct MlaAbsorbConfig {
-  uint32_t tile_m = 0;          // tokens per workgroup
-  uint32_t tile_n = 0;          // value: outputs per invocation; query: groups of 8 outputs
+  uint32_t tile_m = 0;  // tokens per workgroup
+  uint32_t tile_n = 0;  // per invocation. Value: outputs; query: groups of 8 outputs, on the
+                        // scalar path of 4 (e4m3) or 2 (bf16)
   uint32_t workgroup_size = 0;  // invocations, along the outputs
   MlaAbsorbDirection direction = MlaAbsorbDirection::kQuery;
   MlaAbsorbWeight weight_type = MlaAbsorbWeight::kE4m3;
   bool use_fma = false;
+  GemmPath path = GemmPath::kPortable;     // or kScalar
   std::string_view rejected;               // "path: reason", a literal
   [[nodiscard]] uint32_t columns() const;  // outputs per workgroup
   [[nodiscard]] std::string to_string() const;
