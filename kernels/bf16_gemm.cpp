@@ -92,7 +92,11 @@ Bf16GemmConfig bf16_gemm_choose(const Bf16GemmShape& shape, const Caps& caps) {
   config.workgroup_size = column_workgroup_size(caps);
   // Tiles by measurement (bf16_gemm.md): below 16 rows a call is bound by the loads of b, and one
   // column per invocation keeps them simplest; it also gives a GPU the most workgroups.
-  config.tile_m = shape.m <= 1 ? 1 : shape.m <= 4 ? 4 : shape.m <= 8 ? 8 : kLargestTileM;
+  config.tile_m = shape.m <= 1   ? 1
+                  : shape.m <= 2 ? 2
+                  : shape.m <= 4 ? 4
+                  : shape.m <= 8 ? 8
+                                 : kLargestTileM;
   config.tile_n = config.tile_m <= 8 ? 1 : 4;
   config.rejected = coopmat_rejection(caps);
   try_scalar_path(shape.n, shape.k, caps, config);

@@ -56,7 +56,7 @@ void try_scalar_path(uint32_t n, uint32_t k, const Caps& caps, Config& config) {
   config.path = GemmPath::kScalar;
   config.workgroup_size = width;
   config.tile_n = 1;
-  config.step_k = config.tile_m == 1 ? 32 : 16;
+  config.step_k = config.tile_m <= 2 ? 32 : 16;
   config.row_group = config.tile_m < 8 ? config.tile_m : 8;
 }
 

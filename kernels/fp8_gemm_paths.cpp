@@ -239,8 +239,9 @@ struct ScalarTile {
   uint32_t tile_m, columns, step_k, row_group;  // columns of an invocation
 };
 constexpr ScalarTile kScalarTiles[] = {
-    {1, 1, 64, 1},  {1, 2, 32, 1}, {4, 1, 32, 4},  {4, 2, 16, 4},  {8, 1, 32, 8}, {8, 2, 8, 4},
-    {16, 1, 32, 8}, {16, 2, 8, 4}, {40, 2, 16, 4}, {32, 2, 16, 4}, {32, 3, 8, 4}, {32, 1, 8, 8}};
+    {1, 1, 64, 1}, {1, 2, 32, 1},  {2, 1, 64, 2},  {2, 1, 32, 2}, {2, 2, 32, 2},
+    {4, 1, 32, 4}, {4, 2, 16, 4},  {8, 1, 32, 8},  {8, 2, 8, 4},  {16, 1, 32, 8},
+    {16, 2, 8, 4}, {40, 2, 16, 4}, {32, 2, 16, 4}, {32, 3, 8, 4}, {32, 1, 8, 8}};
 // More rows than the tallest tile has are cut into tiles of this.
 constexpr uint32_t kManyRowsTile = 32;
 
