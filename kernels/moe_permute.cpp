@@ -203,7 +203,7 @@ Status MoeCombine::record(Recorder& recorder, const MoeCombineShape& shape,
   const DeviceRange reads[] = {
       {args.shared,
        shape.has_shared ? strided_bytes(shape.tokens, shape.hidden, shape.shared_stride, 4) : 0},
-      {args.y, strided_bytes(rows, shape.hidden, shape.y_stride, 4)},
+      {args.y, strided_bytes(shape.y_rows ? shape.y_rows : rows, shape.hidden, shape.y_stride, 4)},
       {args.row_of, rows * 4},
       {args.weights, rows * 4},
       {args.x, shape.accumulate ? x.bytes : 0}};

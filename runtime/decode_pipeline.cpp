@@ -10,7 +10,6 @@ namespace {
 // Row counts come and go with the requests, context lengths double: this holds 32 of the first
 // times one or two of the second, and a few hundred bytes for each of a step's commands.
 constexpr size_t kRecordings = 64;
-constexpr uint32_t kSplitKeys = 1024;  // of mla_decode: one dispatch up to these, two beyond
 
 }  // namespace
 
@@ -38,16 +37,6 @@ Result<DecodePipeline> DecodePipeline::create(Device& device, const model::Model
   HADAL_ASSIGN(Buffer inputs, device.allocate(4 * max_rows * (4 + table), MemoryKind::kUpload));
   return DecodePipeline(device, model, cache, max_rows, options, std::move(pass),
                         std::move(inputs));
-}
-
-// Attention plans for a length at least that of every row: a splits' count, which sizes the grid
-// and the scratch. Lengths come from device memory, splits past a row's end do nothing, and no bit
-// depends on their number (hadal/mla_decode.h). So a recording serves every length up to a power of
-// two of splits, at the price of at most as many empty ones.
-uint32_t DecodePipeline::recorded_kv_len(uint32_t kv_len) const {
-  uint32_t most = kSplitKeys;
-  while (most < kv_len) most *= 2;
-  return std::min({most, model_->options().max_context, cache_->view().pages * kPageTokens});
 }
 
 void DecodePipeline::set_trace(Trace* trace) {
@@ -83,7 +72,9 @@ Result<model::DecodeBatch> DecodePipeline::upload(std::span<const DecodeRow> row
     const auto table = row.pages->block_table();
     std::copy(table.begin(), table.end(), tables + i * table_stride_);
   }
-  batch.max_kv_len = recorded_kv_len(batch.max_kv_len);
+  batch.max_kv_len =
+      recorded_kv_len(batch.max_kv_len,
+                      std::min(model_->options().max_context, cache_->view().pages * kPageTokens));
   batch.ids = inputs_.address();
   batch.positions = batch.ids + 4ull * max_rows_;
   batch.slots = batch.positions + 4ull * max_rows_;
@@ -102,7 +93,7 @@ Status DecodePipeline::begin(std::span<const DecodeRow> rows, uint64_t key,
   HADAL_TRY(submitter_.wait());  // its step reads what upload() writes
   HADAL_ASSIGN(const model::DecodeBatch batch, upload(rows));
   HADAL_ASSIGN(Recorder * recorder,
-               recordings_.get({batch.tokens, batch.max_kv_len, key, record != nullptr},
+               recordings_.get({batch.tokens, batch.max_kv_len, key, record != nullptr, {}},
                                [&](Recorder& fresh) -> Status {
                                  HADAL_TRY(pass_.record(fresh, batch, cache_->view()));
                                  return record ? record(fresh, batch) : Status();

@@ -120,13 +120,6 @@ Result<Engine::Draws> Engine::Draws::create(Device& device, uint32_t rows, uint3
   return Draws{std::move(tokens), std::vector<Status>(rows)};
 }
 
-Status Engine::warm_up(const WarmUp& options) {
-  const auto pieces =
-      pieces_of_passes(*model_, cache_->view(), decode_.pass(), row_counts(options_.max_rows),
-                       prefill_.pass(), row_counts(options_.max_chunk), options_.max_rows > 1);
-  return record_and_drop(*device_, pieces, options);
-}
-
 uint32_t Engine::new_tokens(const EngineRequest& request) const {
   return std::min(request.max_new_tokens,
                   model_->options().max_context - uint32_t(request.prompt.size()));
@@ -334,12 +327,16 @@ Status Engine::begin_decode(const StepPlan& plan) {
     }
   }
   HADAL_ASSIGN(const uint64_t prepared, decoded_.tokens.prepare(uint32_t(rows.size())));
-  return decode_.begin(
-      rows, /*key=*/prepared, [&](Recorder& recorder, const model::DecodeBatch& batch) -> Status {
-        model::Pass& pass = decode_.pass();
-        HADAL_TRY(pass.record_head(recorder, 0, batch.tokens));
-        return decoded_.tokens.record(recorder, pass.logits().address(), batch.tokens);
-      });
+  return decode_.begin(rows, /*key=*/prepared,
+                       [&](Recorder& recorder, const model::DecodeBatch& batch) {
+                         return record_decoded(recorder, batch.tokens);
+                       });
+}
+
+Status Engine::record_decoded(Recorder& recorder, uint32_t rows) {
+  model::Pass& pass = decode_.pass();
+  HADAL_TRY(pass.record_head(recorder, 0, rows));
+  return decoded_.tokens.record(recorder, pass.logits().address(), rows);
 }
 
 Engine::RowsOfWork Engine::take_decoded(const StepPlan& plan, double seconds,
@@ -379,12 +376,15 @@ Status Engine::begin_prefill(const StepPlan& plan, std::vector<uint32_t>& last_r
     last_rows.push_back(rows - 1);
   }
   HADAL_TRY(prefilled_.tokens.prepare(uint32_t(last_rows.size())).status());
-  return prefill_.begin_pass(parts, [&](Recorder& recorder) -> Status {
-    if (last_rows.empty()) return {};
-    model::Pass& pass = prefill_.pass();
-    HADAL_TRY(pass.record_head(recorder, last_rows));
-    return prefilled_.tokens.record(recorder, pass.logits().address(), uint32_t(last_rows.size()));
-  });
+  return prefill_.begin_pass(
+      parts, [&](Recorder& recorder) { return record_prefilled(recorder, last_rows); });
+}
+
+Status Engine::record_prefilled(Recorder& recorder, std::span<const uint32_t> rows) {
+  if (rows.empty()) return {};
+  model::Pass& pass = prefill_.pass();
+  HADAL_TRY(pass.record_head(recorder, rows));
+  return prefilled_.tokens.record(recorder, pass.logits().address(), uint32_t(rows.size()));
 }
 
 Status Engine::take_prefilled(const StepPlan& plan, std::vector<EngineToken>& tokens) {
@@ -423,6 +423,7 @@ EngineStats Engine::stats() const {
   EngineStats stats = stats_;
   stats.scheduler = scheduler_.stats(), stats.pages = pages_->stats();
   stats.recordings = decode_.recordings();
+  if (drafter_) stats.draft_recordings = drafter_->recordings();
   return stats;
 }
 

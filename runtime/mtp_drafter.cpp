@@ -1,22 +1,35 @@
 #include "hadal/runtime/mtp_drafter.h"
 
 #include <algorithm>
+#include <cstring>
 #include <numeric>
 
 namespace hadal::runtime {
+namespace {
+
+// Of up to a few requests each pattern of right and wrong guesses soon has its recording.
+constexpr size_t kRecordings = 64;
+
+}  // namespace
 
 MtpDrafter::MtpDrafter(Device& device, const model::Model& model, const KvCache& cache,
-                       uint32_t max_rows, Recorder recorder, Buffer inputs, Buffer gathered,
-                       std::vector<Sampler> samplers)
-    : model_(&model),
+                       uint32_t max_rows, const RecorderOptions& options, Buffer inputs,
+                       Buffer gathered, std::vector<Sampler> samplers)
+    : device_(&device),
+      model_(&model),
       cache_(&cache),
       max_rows_(max_rows),
       table_stride_(ceil_div(model.options().max_context, kPageTokens)),
-      recorder_(std::move(recorder)),
       inputs_(std::move(inputs)),
       gathered_(std::move(gathered)),
       samplers_(std::move(samplers)),
-      submitter_(device) {}
+      recordings_(device, options, kRecordings),
+      submitter_(device) {
+  // The weights of a gather.
+  const std::vector<float> ones(max_rows, 1.0f);
+  std::memcpy(inputs_.mapped().data() + 4ull * max_rows * (3 * samplers_.size() + 2), ones.data(),
+              4ull * max_rows);
+}
 
 Result<MtpDrafter> MtpDrafter::create(Device& device, const model::Model& model,
                                       const model::Pass& decode, const KvCache& cache,
@@ -26,10 +39,9 @@ Result<MtpDrafter> MtpDrafter::create(Device& device, const model::Model& model,
     return Status(Errc::kUnsupported,
                   "drafts: the checkpoint has no MTP layer to draft with, or it was not loaded");
   }
-  HADAL_ASSIGN(Recorder recorder, Recorder::create(device, options));
   const uint64_t table = ceil_div(model.options().max_context, kPageTokens);
   HADAL_ASSIGN(Buffer inputs,
-               device.allocate(4ull * max_rows * (3 * max_depth + 1 + table), MemoryKind::kUpload));
+               device.allocate(4ull * max_rows * (3 * max_depth + 3 + table), MemoryKind::kUpload));
   HADAL_ASSIGN(Buffer gathered, device.allocate(4ull * max_rows * decode.row_stride()));
   std::vector<Sampler> samplers;
   for (uint32_t pass = 0; pass < max_depth; ++pass) {
@@ -37,8 +49,13 @@ Result<MtpDrafter> MtpDrafter::create(Device& device, const model::Model& model,
     for (uint32_t row = 0; row < max_rows; ++row) sampler.set_row(row, {}, 0);  // greedy
     samplers.push_back(std::move(sampler));
   }
-  return MtpDrafter(device, model, cache, max_rows, std::move(recorder), std::move(inputs),
-                    std::move(gathered), std::move(samplers));
+  return MtpDrafter(device, model, cache, max_rows, options, std::move(inputs), std::move(gathered),
+                    std::move(samplers));
+}
+
+void MtpDrafter::set_trace(Trace* trace) {
+  recordings_.set_trace(trace);
+  submitter_.set_trace(trace, TraceTrack::kDrafts);
 }
 
 void MtpDrafter::order(std::span<const MtpSequence> sequences) {
@@ -75,13 +92,13 @@ model::DecodeBatch MtpDrafter::batch(uint32_t pass, uint32_t rows) const {
   batch.kv_lens = batch.slots + 4ull * max_rows_;
   const DeviceAddress ids = inputs_.address() + 12ull * samplers_.size() * max_rows_;
   batch.ids = pass == 0 ? ids : samplers_[pass - 1].ids();
-  batch.block_tables = ids + 4ull * max_rows_ + (pass ? 4ull * table_offset_ * table_stride_ : 0);
+  batch.block_tables = ids + 12ull * max_rows_ + (pass ? 4ull * table_offset_ * table_stride_ : 0);
   return batch;
 }
 
 void MtpDrafter::upload_chain(std::span<const MtpSequence> sequences) {
   auto* tables = reinterpret_cast<uint32_t*>(inputs_.mapped().data()) +
-                 (3ull * samplers_.size() + 1) * max_rows_;
+                 (3ull * samplers_.size() + 3) * max_rows_;
   for (uint32_t row = 0; row < order_.size(); ++row) {
     const MtpSequence& s = sequences[order_[row]];
     const auto table = s.pages->block_table();
@@ -99,7 +116,7 @@ std::vector<uint32_t> MtpDrafter::upload_first(std::span<const MtpSequence> sequ
   std::vector<uint32_t> hidden;
   auto* data = reinterpret_cast<uint32_t*>(inputs_.mapped().data());
   uint32_t* ids = data + 3ull * samplers_.size() * max_rows_;
-  uint32_t* tables = ids + max_rows_;
+  uint32_t* tables = ids + 3ull * max_rows_;
   const auto add = [&](const MtpSequence& s, uint32_t i) {
     const uint32_t row = uint32_t(hidden.size());
     ids[row] = s.next_ids[i];
@@ -117,21 +134,33 @@ std::vector<uint32_t> MtpDrafter::upload_first(std::span<const MtpSequence> sequ
   return hidden;
 }
 
+bool MtpDrafter::upload_gather(std::span<const uint32_t> rows) {
+  bool in_place = true;
+  for (uint32_t i = 0; i < rows.size(); ++i) in_place = in_place && rows[i] == i;
+  auto* data = reinterpret_cast<uint32_t*>(inputs_.mapped().data());
+  std::copy(rows.begin(), rows.end(), data + (3ull * samplers_.size() + 1) * max_rows_);
+  return !in_place;
+}
+
+Result<MoeCombine> MtpDrafter::gather_kernel(const MoeCombineShape& shape) const {
+  return MoeCombine::create(*device_, moe_combine_choose(shape, device_->caps()));
+}
+
+Status MtpDrafter::warm_up() const {
+  return gather_kernel(MoeCombineShape::packed(1, model_->config().hidden_size, 1)).status();
+}
+
 Result<DeviceAddress> MtpDrafter::record_gather(Recorder& recorder, model::Pass& pass,
-                                                std::span<const uint32_t> rows) {
-  const uint64_t row_bytes = 4ull * pass.row_stride();
-  const auto run_end = [&](size_t i) {
-    size_t end = i + 1;
-    while (end < rows.size() && rows[end] == rows[i] + (end - i)) ++end;
-    return end;
-  };
-  if (run_end(0) == rows.size()) return pass.hidden() + rows[0] * row_bytes;
-  const uint64_t base = pass.hidden() - pass.workspace().address();
-  for (size_t i = 0, end = 0; i < rows.size(); i = end) {
-    end = run_end(i);
-    HADAL_TRY(recorder.copy(pass.workspace(), base + rows[i] * row_bytes, gathered_, i * row_bytes,
-                            (end - i) * row_bytes));
-  }
+                                                uint32_t rows) {
+  // Rows as a routing to one expert each, of weight 1, brings them together: exact.
+  MoeCombineShape shape = MoeCombineShape::packed(rows, model_->config().hidden_size, 1);
+  shape.x_stride = shape.y_stride = pass.row_stride(), shape.y_rows = pass.shape().rows();
+  HADAL_ASSIGN(const MoeCombine kernel, gather_kernel(shape));
+  MoeCombineArgs args;
+  args.x = gathered_.address(), args.y = pass.hidden();
+  args.row_of = inputs_.address() + 4ull * (3 * samplers_.size() + 1) * max_rows_;
+  args.weights = args.row_of + 4ull * max_rows_;
+  HADAL_TRY(kernel.record(recorder, shape, args));
   recorder.barrier();
   return gathered_.address();
 }
@@ -143,10 +172,9 @@ Status MtpDrafter::record_guess(Recorder& recorder, model::Pass& pass, uint32_t 
 }
 
 Status MtpDrafter::record_chain(Recorder& recorder, model::Pass& pass, DeviceAddress previous) {
-  for (uint32_t number = 1; number < samplers_.size(); ++number) {
-    const auto deep = [&](uint32_t depth) { return depth > number; };
-    std::vector<uint32_t> rows(size_t(std::count_if(depths_.begin(), depths_.end(), deep)));
-    if (rows.empty()) break;
+  const std::vector<uint32_t> counts = guesses();
+  for (uint32_t number = 1; number < counts.size(); ++number) {
+    std::vector<uint32_t> rows(counts[number]);
     std::iota(rows.begin(), rows.end(), 0u);
     recorder.barrier();
     HADAL_TRY(pass.record_mtp(recorder, 0, batch(number, uint32_t(rows.size())), cache_->view(),
@@ -167,29 +195,42 @@ void MtpDrafter::read_drafts(size_t sequences) {
   }
 }
 
-Status MtpDrafter::record_draft(model::Pass& pass, std::span<const MtpSequence> sequences) {
-  const Trace::Span span(submitter_.trace(), "record");
-  HADAL_TRY(recorder_.reset());
-  const std::vector<uint32_t> hidden = upload_first(sequences);
-  upload_chain(sequences);
-  HADAL_ASSIGN(const DeviceAddress previous, record_gather(recorder_, pass, hidden));
-  HADAL_TRY(
-      pass.record_mtp(recorder_, 0, batch(0, uint32_t(hidden.size())), cache_->view(), previous));
-  if (!order_.empty()) {
-    std::vector<uint32_t> rows(order_.size());
-    std::iota(rows.begin(), rows.end(), table_offset_);
-    HADAL_TRY(record_guess(recorder_, pass, 0, rows));
-    HADAL_TRY(
-        record_chain(recorder_, pass, pass.hidden() + 4ull * table_offset_ * pass.row_stride()));
+std::vector<uint32_t> MtpDrafter::guesses() const {
+  std::vector<uint32_t> rows(depths_.empty() ? 0 : depths_[0]);
+  for (const uint32_t depth : depths_) {
+    for (uint32_t number = 0; number < depth; ++number) ++rows[number];
   }
-  return recorder_.end();
+  return rows;
+}
+
+Status MtpDrafter::record_draft(Recorder& recorder, model::Pass& pass, uint32_t count,
+                                bool gather) {
+  DeviceAddress previous = pass.hidden();
+  if (gather) {
+    HADAL_ASSIGN(previous, record_gather(recorder, pass, count));
+  }
+  HADAL_TRY(pass.record_mtp(recorder, 0, batch(0, count), cache_->view(), previous));
+  if (order_.empty()) return {};
+  std::vector<uint32_t> rows(order_.size());
+  std::iota(rows.begin(), rows.end(), table_offset_);
+  HADAL_TRY(record_guess(recorder, pass, 0, rows));
+  return record_chain(recorder, pass, pass.hidden() + 4ull * table_offset_ * pass.row_stride());
 }
 
 Status MtpDrafter::draft(model::Pass& pass, std::span<const MtpSequence> sequences) {
   order(sequences);
   if (!sequences.empty()) {
-    HADAL_TRY(record_draft(pass, sequences));
-    HADAL_TRY(submitter_.submit(recorder_));
+    const std::vector<uint32_t> hidden = upload_first(sequences);
+    upload_chain(sequences);
+    const bool gather = upload_gather(hidden);
+    const auto count = uint32_t(hidden.size());
+    max_kv_len_ = recorded_kv_len(
+        max_kv_len_, std::min(model_->options().max_context, cache_->view().pages * kPageTokens));
+    HADAL_ASSIGN(
+        Recorder * recorder,
+        recordings_.get({count, max_kv_len_, pass.hidden(), gather, guesses()},
+                        [&](Recorder& fresh) { return record_draft(fresh, pass, count, gather); }));
+    HADAL_TRY(submitter_.submit(*recorder));
     HADAL_TRY(submitter_.wait());
   }
   read_drafts(sequences.size());
@@ -208,11 +249,15 @@ Status MtpDrafter::prefill(PrefillPipeline& pipeline, model::Pass& decode,
   for (const uint32_t i : order_) {
     rows.push_back(sequences[i].hidden_row + uint32_t(sequences[i].next_ids.size()) - 1);
   }
+  const bool gather = upload_gather(rows);
   const auto guess = [&](Recorder& recorder) -> Status {
     if (rows.empty()) return {};
     HADAL_TRY(record_guess(recorder, pass, 0, rows));
     if (depths_[0] == 1) return {};
-    HADAL_ASSIGN(const DeviceAddress previous, record_gather(recorder, pass, rows));
+    DeviceAddress previous = pass.hidden();
+    if (gather) {
+      HADAL_ASSIGN(previous, record_gather(recorder, pass, uint32_t(rows.size())));
+    }
     return record_chain(recorder, decode, previous);
   };
   HADAL_TRY(pipeline.run_mtp_pass(0, parts, pass.hidden(), guess));

@@ -4,6 +4,12 @@
 
 namespace hadal::runtime {
 
+uint32_t recorded_kv_len(uint32_t kv_len, uint32_t most) {
+  uint32_t length = 1024;  // of mla_decode: one dispatch up to these, two beyond
+  while (length < kv_len) length *= 2;
+  return std::min(length, most);
+}
+
 Result<Recorder*> Recordings::get(const RecordingKey& key,
                                   const std::function<Status(Recorder&)>& record) {
   const auto found = std::find_if(recordings_.begin(), recordings_.end(),

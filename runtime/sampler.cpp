@@ -50,6 +50,18 @@ Result<Sampler> Sampler::create(Device& device, uint32_t max_rows, uint32_t voca
   return Sampler(device, max_rows, vocab, std::move(params), std::move(ids));
 }
 
+Status Sampler::warm_up(Device& device, uint32_t vocab) {
+  const Caps& caps = device.caps();
+  HADAL_TRY(Sample::create(device, sample_choose(SampleShape::packed(1, vocab), caps)).status());
+  LogitAdjustShape adjust = LogitAdjustShape::packed(1, vocab);
+  for (const bool in_place : {true, false}) {
+    adjust.in_place = in_place;
+    HADAL_TRY(LogitAdjust::create(device, logit_adjust_choose(adjust, caps)).status());
+  }
+  const TopLogprobsShape top = TopLogprobsShape::packed(1, vocab, 1);
+  return TopLogprobs::create(device, top_logprobs_choose(top, caps)).status();
+}
+
 void Sampler::set_row(uint32_t row, const SamplingOptions& options, uint32_t position) {
   SampleParams params;
   params.temperature = options.temperature;

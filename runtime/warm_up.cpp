@@ -51,15 +51,33 @@ std::vector<RecordPiece> pieces_of(const model::Model& model, model::Pass& pass,
   return pieces;
 }
 
-std::vector<RecordPiece> prefill_pieces(const model::Model& model, model::Pass& pass,
-                                        const model::CacheView& cache, uint32_t tokens,
-                                        bool several_sequences) {
+// Addresses that hold nothing.
+model::PrefillBatch prefill_batch(const model::Model& model, const model::Pass& pass,
+                                  uint32_t tokens) {
   model::PrefillBatch batch;
   batch.tokens = tokens;
   batch.sequences = {{0, tokens, 0, ceil_div(tokens, kPageTokens)}};
   batch.expansion = model::PrefillExpansion::plan(batch.sequences, model.options().expansion_rows);
   batch.ids = batch.positions = batch.slots = batch.block_tables = batch.pieces =
       pass.logits().address();
+  return batch;
+}
+
+model::DecodeBatch decode_batch(const model::Model& model, const model::Pass& pass,
+                                const model::CacheView& cache, uint32_t rows) {
+  model::DecodeBatch batch;
+  batch.tokens = rows;
+  batch.max_kv_len = std::min(model.options().max_context, cache.pages * kPageTokens);
+  batch.ids = batch.positions = batch.slots = batch.kv_lens = batch.block_tables =
+      pass.logits().address();
+  batch.table_stride = ceil_div(model.options().max_context, kPageTokens);
+  return batch;
+}
+
+std::vector<RecordPiece> prefill_pieces(const model::Model& model, model::Pass& pass,
+                                        const model::CacheView& cache, uint32_t tokens,
+                                        bool several_sequences) {
+  model::PrefillBatch batch = prefill_batch(model, pass, tokens);
   std::vector<RecordPiece> pieces = pieces_of(model, pass, cache, batch);
   if (tokens < 2 || !several_sequences) return pieces;
   // Attention over several sequences is a form of its own.
@@ -71,18 +89,21 @@ std::vector<RecordPiece> prefill_pieces(const model::Model& model, model::Pass& 
 
 std::vector<RecordPiece> decode_pieces(const model::Model& model, model::Pass& pass,
                                        const model::CacheView& cache, uint32_t rows) {
-  model::DecodeBatch batch;
-  batch.tokens = rows;
-  batch.max_kv_len = std::min(model.options().max_context, cache.pages * kPageTokens);
-  batch.ids = batch.positions = batch.slots = batch.kv_lens = batch.block_tables =
-      pass.logits().address();
-  batch.table_stride = ceil_div(model.options().max_context, kPageTokens);
+  model::DecodeBatch batch = decode_batch(model, pass, cache, rows);
   std::vector<RecordPiece> pieces = pieces_of(model, pass, cache, batch);
   if (batch.max_kv_len > kSplitKeys) {
     batch.max_kv_len = kSplitKeys;
     pieces.push_back(attention_piece(model, pass, cache, batch));
   }
   return pieces;
+}
+
+template <class Batch>
+RecordPiece mtp_piece(model::Pass& pass, const model::CacheView& cache, const Batch& batch) {
+  return [&pass, cache, batch](Recorder& recorder) -> Status {
+    HADAL_TRY(pass.record_mtp(recorder, 0, batch, cache, pass.hidden()));
+    return pass.record_mtp_head(recorder, 0, 0, std::min(batch.tokens, pass.shape().logit_rows));
+  };
 }
 
 Status record_one(Device& device, const RecordPiece& piece) {
@@ -115,6 +136,19 @@ std::vector<RecordPiece> pieces_of_passes(const model::Model& model, const model
     if (!front.empty()) all.push_back(front[0]);
     all.insert(all.end(), back.rbegin(), back.rend());
     if (!front.empty()) all.insert(all.end(), front.begin() + 1, front.end());
+  }
+  return all;
+}
+
+std::vector<RecordPiece> pieces_of_mtp(const model::Model& model, const model::CacheView& cache,
+                                       model::Pass& decode, std::span<const uint32_t> rows,
+                                       model::Pass& prefill, std::span<const uint32_t> tokens) {
+  std::vector<RecordPiece> all;
+  for (const uint32_t count : rows) {
+    all.push_back(mtp_piece(decode, cache, decode_batch(model, decode, cache, count)));
+  }
+  for (const uint32_t count : tokens) {
+    all.push_back(mtp_piece(prefill, cache, prefill_batch(model, prefill, count)));
   }
   return all;
 }

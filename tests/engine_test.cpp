@@ -29,6 +29,12 @@ void expect_speculation_changes_no_token(runtime::DraftSource source, uint32_t d
   EXPECT_EQ(stats.decoded_tokens, stats.decoded_requests + stats.accepted_drafts);
   // The others are replays.
   EXPECT_GE(stats.decoded_rows, stats.decoded_requests + stats.verified_drafts);
+  const runtime::RecordingStats& drafts = stats.draft_recordings;
+  if (source == runtime::DraftSource::kNgram) {
+    EXPECT_EQ(drafts.recorded + drafts.replayed, 0u);
+  } else {
+    EXPECT_GT(drafts.replayed, 0u);
+  }
 }
 
 // Every source; the slow test has every depth.

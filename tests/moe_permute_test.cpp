@@ -214,6 +214,33 @@ TEST_F(MoeCombineGpu, ARowHasTheSameBitsInEveryBatch) {
   }
 }
 
+// One slot of weight 1 brings rows together, of an operand with more of them.
+TEST_F(MoeCombineGpu, GathersRowsExactly) {
+  CombineProblem p(3, 70, 1, 12);
+  Random random(13);
+  p.shape.y_rows = 11, p.shape.y_stride += 2;
+  p.y = random.normals(11 * 70), p.weights = {1.0f, 1.0f, 1.0f}, p.row_of = {10, 2, 7};
+  std::vector<float> expected;
+  for (const uint32_t row : p.row_of) {
+    expected.insert(expected.end(), p.y.begin() + row * 70, p.y.begin() + (row + 1) * 70);
+  }
+  EXPECT_EQ(run_combine(p), expected);
+  // A write to any of them has to be finished before.
+  RecorderOptions checked;
+  checked.check_hazards = true;
+  Result<Recorder> recorder = Recorder::create(*device(), checked);
+  Result<Buffer> buffer = device()->allocate(4096);
+  const auto kernel = MoeCombine::create(*device(), moe_combine_choose(p.shape, device()->caps()));
+  ASSERT_TRUE(recorder.ok() && buffer.ok() && kernel.ok());
+  p.shape = MoeCombineShape::packed(1, 8, 1);
+  p.shape.y_rows = 11;
+  MoeCombineArgs args;
+  args.y = buffer->address(), args.x = args.y + 1024;
+  args.row_of = args.x + 1024, args.weights = args.row_of + 1024;
+  ASSERT_TRUE(recorder->fill(*buffer, 10 * 8 * 4, 8 * 4, 0).ok());
+  EXPECT_EQ(kernel->record(*recorder, p.shape, args).code(), Errc::kHazard);
+}
+
 TEST(MoePermuteHost, MaxTilesCoversTheWorstRouting) {
   EXPECT_EQ(moe_permute_max_tiles(MoePermuteShape::packed(1, 256, 8, 16)), 8u);
   EXPECT_EQ(moe_permute_max_tiles(MoePermuteShape::packed(4096, 256, 8, 16)), 2288u);

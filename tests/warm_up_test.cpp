@@ -89,22 +89,78 @@ TEST_F(WarmUpGpu, NothingIsLeftToMake) {
   }
 }
 
-TEST_F(WarmUpGpu, AnEngineHasOnlySamplingLeft) {
-  Fresh fresh(kRows);
-  runtime::EngineOptions options;
-  options.max_rows = kRows, options.max_chunk = kTokens;
-  auto engine =
-      runtime::Engine::create(*fresh.device, *fresh.model, *fresh.cache, *fresh.pages, options);
-  ASSERT_TRUE(engine.ok()) << engine.status().message();
-  ASSERT_TRUE(engine->warm_up({.threads = 2, .cancelled = {}}).ok());
-  const VulkanFault made(*fresh.device, Call::kCreateComputePipelines, VK_SUCCESS, 0, 0);
-  for (uint32_t length : {3, 20}) {
-    runtime::EngineRequest request;
-    request.prompt.assign(length, 7), request.max_new_tokens = 4;
-    ASSERT_TRUE(engine->add(request).ok());
+// Nothing of passes, guesses of whatever depth and source, and sampling.
+TEST_F(WarmUpGpu, AnEngineHasNothingLeft) {
+  for (const uint32_t depth : {0u, 3u}) {
+    SCOPED_TRACE(depth);
+    Fresh fresh(kRows);
+    runtime::EngineOptions options;
+    options.max_rows = kRows, options.max_chunk = kTokens;
+    options.speculate = options.always_draft = depth > 0;
+    options.draft_depth = std::max(depth, 1u);
+    auto engine =
+        runtime::Engine::create(*fresh.device, *fresh.model, *fresh.cache, *fresh.pages, options);
+    ASSERT_TRUE(engine.ok()) << engine.status().message();
+    ASSERT_TRUE(engine->warm_up({.threads = 2, .cancelled = {}}).ok());
+    const VulkanFault made(*fresh.device, Call::kCreateComputePipelines, VK_SUCCESS, 0, 0);
+    for (uint32_t length : {3, 20, 5, 9}) {
+      runtime::EngineRequest request;
+      request.prompt.assign(length, 7), request.max_new_tokens = 8;
+      if (length > 5) request.sampling.repetition_penalty = 1.2f;  // adjusted logits
+      if (length != 9) request.logprobs = 2;                       // beside raw ones, and in place
+      ASSERT_TRUE(engine->add(request).ok());
+      if (length != 5) continue;
+      ASSERT_TRUE(engine->step().ok());
+    }
+    while (!engine->idle()) ASSERT_TRUE(engine->step().ok());
+    EXPECT_EQ(made.calls(), 0u);
+    // Guesses were made, of rows that had to be brought together.
+    EXPECT_EQ(engine->stats().verified_drafts > 0, depth > 0);
+    EXPECT_EQ(engine->stats().draft_recordings.recorded > 2, depth > 0);
   }
-  while (!engine->idle()) ASSERT_TRUE(engine->step().ok());
-  EXPECT_EQ(made.calls(), 1u);
+}
+
+// The passes that a warm-up runs are those of requests: their decode step is recorded already. They
+// leave no page behind, none known to the pool, and no token changed; and where the pool has none
+// to spare for them, what others may take over stays.
+TEST_F(WarmUpGpu, AnEngineRunsPassesInFreePages) {
+  Served served(4, 2, 256);
+  ASSERT_TRUE(served.model.ok());
+  runtime::EngineOptions options;
+  options.speculate = options.always_draft = true;
+  runtime::EngineRequest request;
+  request.prompt.assign(130, 7), request.max_new_tokens = 6;  // three pages
+  const auto run = [&](runtime::Engine& engine) {
+    std::vector<uint32_t> ids;
+    EXPECT_TRUE(engine.add(request).ok());
+    while (!engine.idle()) {
+      const auto tokens = engine.step();
+      EXPECT_TRUE(tokens.ok()) << tokens.status().message();
+      for (const auto& token : *tokens) ids.push_back(token.id);
+    }
+    return ids;
+  };
+  runtime::Engine cold = served.engine(options);
+  const std::vector<uint32_t> expected = run(cold);
+  EXPECT_GT(cold.stats().recordings.recorded, 0u);
+  EXPECT_GT(cold.stats().draft_recordings.recorded, 1u);
+
+  runtime::Engine warm = served.engine(options);  // which forgets the pages that are known
+  ASSERT_TRUE(warm.warm_up({}).ok());
+  EXPECT_EQ(served.pool.stats().free, 4u);
+  const runtime::EngineStats before = warm.stats();
+  EXPECT_EQ(before.steps, 0u);
+  EXPECT_EQ(run(warm), expected);
+  EXPECT_EQ(warm.stats().recordings.recorded, before.recordings.recorded);
+  // The last pair alone, without a guess, is new.
+  EXPECT_EQ(warm.stats().draft_recordings.recorded, before.draft_recordings.recorded + 1);
+
+  EXPECT_EQ(served.pool.stats().cached, 2u);  // of the prompt
+  request.prompt.assign(70, 9);
+  (void)run(warm);
+  EXPECT_EQ(served.pool.stats().cached, 3u);
+  ASSERT_TRUE(warm.warm_up({}).ok());
+  EXPECT_EQ(served.pool.stats().cached, 3u);
 }
 
 TEST_F(WarmUpGpu, ThreadsMakeWhatOneMakes) {

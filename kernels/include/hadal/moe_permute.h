@@ -92,6 +92,7 @@ class MoePermute {
 struct MoeCombineShape {
   uint32_t tokens = 0, hidden = 0, top_k = 0;
   uint32_t x_stride = 0, shared_stride = 0, y_stride = 0;  // elements, at least hidden
+  uint32_t y_rows = 0;  // of y, that row_of may name; 0: tokens * top_k
   bool accumulate = false;
   bool has_shared = false;
 

@@ -64,8 +64,6 @@ class DecodePipeline {
   DecodePipeline(Device& device, const model::Model& model, const KvCache& cache, uint32_t max_rows,
                  const RecorderOptions& options, model::Pass pass, Buffer inputs);
   [[nodiscard]] Result<model::DecodeBatch> upload(std::span<const DecodeRow> rows);
-  // The largest kv_len that a recording for `kv_len` serves.
-  [[nodiscard]] uint32_t recorded_kv_len(uint32_t kv_len) const;
   const model::Model* model_;
   const KvCache* cache_;
   uint32_t max_rows_;

@@ -76,6 +76,12 @@ class Drafter {
   [[nodiscard]] bool writes_rows() const { return mtp_.has_value(); }
   // Host seconds inside waits for the device so far, the prefill pipeline's not among them.
   [[nodiscard]] double waited_seconds() const { return mtp_ ? mtp_->waited_seconds() : 0.0; }
+  // For warm-ups; null without the layer.
+  [[nodiscard]] MtpDrafter* mtp() { return mtp_ ? &*mtp_ : nullptr; }
+  // Of guesses behind decode steps.
+  [[nodiscard]] RecordingStats recordings() const {
+    return mtp_ ? mtp_->recordings() : RecordingStats();
+  }
   // As DecodePipeline::set_trace.
   void set_trace(Trace* trace) {
     if (mtp_) mtp_->set_trace(trace);

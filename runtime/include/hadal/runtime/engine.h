@@ -89,6 +89,7 @@ struct EngineStats {
   double step_seconds = 0.0;                           // host time of all steps
   double wait_seconds = 0.0;                           // of which inside waits for the device
   RecordingStats recordings;                           // of decode steps
+  RecordingStats draft_recordings;                     // of the MTP layer's guesses behind them
 };
 
 class Engine {
@@ -101,8 +102,10 @@ class Engine {
                                              const KvCache& cache, PagePool& pages,
                                              const EngineOptions& options);
 
-  // Makes the pipelines of every pass that requests may need, but for sampling and drafts, which
-  // have few; requests do not change. Errors: those of record_and_drop (hadal/runtime/warm_up.h).
+  // Makes the pipelines of every pass that requests may need, of guesses and of sampling, on
+  // options.threads; then, where the pool has free pages for it, runs passes of few tokens once and
+  // forgets them: some drivers compile at the first dispatch. Between steps; requests do not
+  // change. Errors: kCancelled, those of the device.
   [[nodiscard]] Status warm_up(const WarmUp& options);
 
   // Errors: kInvalidArgument naming what is out of range (empty prompt, an id outside the
@@ -188,7 +191,16 @@ class Engine {
   // Ends a request without a token.
   void end(RequestId request, FinishReason reason, const Status& status,
            std::vector<EngineToken>& tokens);
+  // What warm_up runs: passes over token 0 at the first positions of `pages`, with draws and
+  // guesses.
+  [[nodiscard]] Status run_passes_once(const WarmUp& options);
+  // With one token of `other` beside them, if there is one.
+  [[nodiscard]] Status prefill_once(SequencePages& pages, uint32_t tokens, SequencePages* other);
+  [[nodiscard]] Status decode_once(SequencePages& pages, uint32_t count);
   [[nodiscard]] Status begin_decode(const StepPlan& plan);
+  // Heads and draws behind a pass: of its first rows, of these rows.
+  [[nodiscard]] Status record_decoded(Recorder& recorder, uint32_t rows);
+  [[nodiscard]] Status record_prefilled(Recorder& recorder, std::span<const uint32_t> rows);
   // Work of requests that go on, with its first row.
   using RowsOfWork = std::vector<std::pair<PlannedWork, uint32_t>>;
   [[nodiscard]] RowsOfWork take_decoded(const StepPlan& plan, double seconds,

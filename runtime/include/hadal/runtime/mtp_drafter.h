@@ -24,10 +24,12 @@
 #include "hadal/device.h"
 #include "hadal/model/model.h"
 #include "hadal/model/pass.h"
+#include "hadal/moe_permute.h"
 #include "hadal/recorder.h"
 #include "hadal/runtime/kv_cache.h"
 #include "hadal/runtime/page_pool.h"
 #include "hadal/runtime/prefill_pipeline.h"
+#include "hadal/runtime/recordings.h"
 #include "hadal/runtime/sampler.h"
 #include "hadal/runtime/submitter.h"
 #include "hadal/status.h"
@@ -68,13 +70,18 @@ class MtpDrafter {
   }
 
   // As DecodePipeline::set_trace, for draft().
-  void set_trace(Trace* trace) { submitter_.set_trace(trace, TraceTrack::kDrafts); }
+  void set_trace(Trace* trace);
   // Host seconds inside the waits of draft() so far.
   [[nodiscard]] double waited_seconds() const { return submitter_.waited_seconds(); }
+  // Of draft().
+  [[nodiscard]] const RecordingStats& recordings() const { return recordings_.stats(); }
+  // Makes the pipeline that brings rows together: what the layer's passes do not need themselves.
+  [[nodiscard]] Status warm_up() const;
 
  private:
   MtpDrafter(Device& device, const model::Model& model, const KvCache& cache, uint32_t max_rows,
-             Recorder recorder, Buffer inputs, Buffer gathered, std::vector<Sampler> samplers);
+             const RecorderOptions& options, Buffer inputs, Buffer gathered,
+             std::vector<Sampler> samplers);
   // Sequences with drafts, the deepest first: pass j runs over a beginning of them.
   void order(std::span<const MtpSequence> sequences);
   void upload_row(uint32_t pass, uint32_t row, const SequencePages& pages, uint32_t position,
@@ -82,9 +89,14 @@ class MtpDrafter {
   [[nodiscard]] model::DecodeBatch batch(uint32_t pass, uint32_t rows) const;
   // Positions and cache rows of the passes behind the first.
   void upload_chain(std::span<const MtpSequence> sequences);
-  // `rows` of pass.hidden() one behind the other: where they are, or copied.
+  // Says which rows of a pass's hidden states record_gather takes. False where they are its first
+  // ones, in order: they need not be moved.
+  [[nodiscard]] bool upload_gather(std::span<const uint32_t> rows);
+  // `rows` of pass.hidden() one behind the other, as the last upload_gather said: the commands are
+  // the same whichever they are.
   [[nodiscard]] Result<DeviceAddress> record_gather(Recorder& recorder, model::Pass& pass,
-                                                    std::span<const uint32_t> rows);
+                                                    uint32_t rows);
+  [[nodiscard]] Result<MoeCombine> gather_kernel(const MoeCombineShape& shape) const;
   // The rows of the first pass; fills its inputs but the drafted rows' tables.
   [[nodiscard]] std::vector<uint32_t> upload_first(std::span<const MtpSequence> sequences);
   // Head and draw of guess `number` for `rows` of pass.hidden().
@@ -92,20 +104,27 @@ class MtpDrafter {
                                     std::span<const uint32_t> rows);
   // The passes behind the first, whose hidden states of order_ are at `previous`.
   [[nodiscard]] Status record_chain(Recorder& recorder, model::Pass& pass, DeviceAddress previous);
-  [[nodiscard]] Status record_draft(model::Pass& pass, std::span<const MtpSequence> sequences);
+  // Rows with a first, second, .. guess.
+  [[nodiscard]] std::vector<uint32_t> guesses() const;
+  // The commands of draft() over `rows` pairs.
+  [[nodiscard]] Status record_draft(Recorder& recorder, model::Pass& pass, uint32_t rows,
+                                    bool gather);
   void read_drafts(size_t sequences);
 
+  Device* device_;
   const model::Model* model_;
   const KvCache* cache_;
   uint32_t max_rows_, table_stride_;
-  Recorder recorder_;
-  Buffer inputs_;                  // u32 [passes][positions, slots, kv_lens][max_rows], ids, tables
+  // u32 [passes][positions, slots, kv_lens][max_rows], then [max_rows] each: ids, hidden rows to
+  // gather, ones as floats; then block tables.
+  Buffer inputs_;
   Buffer gathered_;                // hidden rows in the order of the first pass
   std::vector<Sampler> samplers_;  // of each pass, greedy
   std::vector<uint32_t> order_;    // sequences with drafts
   std::vector<uint32_t> depths_;   // of order_, descending
   std::vector<std::vector<uint32_t>> drafts_;
   uint32_t max_kv_len_ = 0, table_offset_ = 0;
+  Recordings recordings_;
   Submitter submitter_;  // last: it waits before what is above goes
 };
 

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <functional>
 #include <list>
+#include <vector>
 
 #include "hadal/device.h"
 #include "hadal/recorder.h"
@@ -14,14 +15,23 @@
 
 namespace hadal::runtime {
 
-// What a decode step's commands depend on, besides objects that outlive them.
+// What the commands of a decode step or of its drafts depend on, besides objects that outlive them.
 struct RecordingKey {
   uint32_t rows = 0;
   uint32_t max_kv_len = 0;
   uint64_t tail = 0;  // of what a caller records behind the pass
   bool has_tail = false;
+  // Of drafts by the MTP layer: rows that the first, second, .. guess is made for.
+  std::vector<uint32_t> guesses = {};
   bool operator==(const RecordingKey&) const = default;
 };
+
+// The length of attention, at most `most`, that a recording for a step of up to `kv_len` is made
+// for. Attention plans for a length at least that of every row: a splits' count, which sizes the
+// grid and the scratch. Lengths come from device memory, splits past a row's end do nothing, and no
+// bit depends on their number (hadal/mla_decode.h). So a recording serves every length up to a
+// power of two of splits, at the price of at most as many empty ones.
+[[nodiscard]] uint32_t recorded_kv_len(uint32_t kv_len, uint32_t most);
 
 struct RecordingStats {
   uint64_t recorded = 0, replayed = 0;

@@ -25,6 +25,9 @@ class Sampler {
  public:
   [[nodiscard]] static Result<Sampler> create(Device& device, uint32_t max_rows, uint32_t vocab);
 
+  // Makes the pipelines of all that rows may ask for (hadal/runtime/warm_up.h).
+  [[nodiscard]] static Status warm_up(Device& device, uint32_t vocab);
+
   // Sets row's parameters; `position` is the absolute position of the token to be drawn, so that a
   // draw depends on seed and position only. Forgets what the calls below said about the row.
   void set_row(uint32_t row, const SamplingOptions& options, uint32_t position);

@@ -24,6 +24,8 @@ struct WarmUp {
   // Asked before every piece, from each of the threads; true ends the call with kCancelled, and
   // what was made stays made.
   std::function<bool()> cancelled;
+  // Of an engine's prefill passes, if they are known to be of about as many; 0: any number.
+  uint32_t prefill_tokens = 0;
 };
 
 // What one thread records at a time. Neither order nor thread matters.
@@ -43,6 +45,12 @@ using RecordPiece = std::function<Status(Recorder&)>;
     const model::Model& model, const model::CacheView& cache, model::Pass& decode,
     std::span<const uint32_t> rows, model::Pass& prefill, std::span<const uint32_t> tokens,
     bool several_sequences);
+
+// The MTP layer over as many rows and tokens, with heads; likewise. Its passes are of the forms
+// that the model's last layer has, of which pieces_of_passes makes the most.
+[[nodiscard]] std::vector<RecordPiece> pieces_of_mtp(
+    const model::Model& model, const model::CacheView& cache, model::Pass& decode,
+    std::span<const uint32_t> rows, model::Pass& prefill, std::span<const uint32_t> tokens);
 
 // Records each piece into a recorder of its own, which is then dropped. Errors: the first of a
 // piece, kCancelled.
