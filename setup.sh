@@ -2,6 +2,7 @@
 # Installs what hadal needs on Debian or Ubuntu, once; quick when nothing is missing.
 #   ./setup.sh demo   compiler, libraries, shader tools, a Vulkan driver
 #   ./setup.sh test   also GoogleTest and the validation layers
+#   ./setup.sh all    also what only ./test.sh --all needs: mmdebstrap
 # Where the system's packages are too old (Debian 12) the few that must be newer are unpacked, not
 # installed, from Debian testing into .sysroot/: Vulkan headers, shader tools, and Mesa's CPU driver.
 # Needs no root beyond apt-get install (sudo is used only when not root).
@@ -17,7 +18,8 @@ command -v apt-get >/dev/null 2>&1 || die "this script knows apt only; see READM
 
 packages="ca-certificates cmake g++ ninja-build pkg-config libeigen3-dev libfmt-dev nlohmann-json3-dev
           libpcre2-dev libcli11-dev libvulkan-dev mesa-vulkan-drivers glslc spirv-tools"
-[ "$mode" = test ] && packages="$packages libgtest-dev vulkan-validationlayers"
+case $mode in test | all) packages="$packages libgtest-dev vulkan-validationlayers" ;; esac
+[ "$mode" = all ] && packages="$packages mmdebstrap"
 
 installed() { dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null | grep -qx installed; }
 as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
@@ -53,7 +55,7 @@ if [ ! -e /usr/include/vk_mem_alloc.h ] && [ ! -e .sysroot/complete ]; then
 fi
 # The tests want lavapipe 26 or newer (facts and reasons: CONTRIBUTING.md).
 mesa_major=$(dpkg-query -W -f '${Version}' mesa-vulkan-drivers | sed 's/[^0-9].*//')
-if [ "$mode" = test ] && [ "${mesa_major:-0}" -lt 26 ]; then need_sysroot=yes; fi
+if [ "$mode" != demo ] && [ "${mesa_major:-0}" -lt 26 ]; then need_sysroot=yes; fi
 
 [ "$need_sysroot" = yes ] || [ -e .sysroot/complete ] || exit 0
 [ "$(dpkg --print-architecture)" = amd64 ] || die "the newer driver is only set up on amd64"

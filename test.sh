@@ -1,9 +1,11 @@
 #!/bin/sh
 # Installs what is missing, builds everything and runs the tests: ./test.sh [--all] [ctest options]
-#   --all  also the tests labelled slow, and 60 s of each fuzz target
+#   --all  also the tests labelled slow (one makes a Debian testing root in .cache/), and 60 s of each fuzz target
 set -eu
 cd "$(dirname "$0")"
-./setup.sh test
+mode=test
+[ "${1:-}" = --all ] && mode=all
+./setup.sh $mode
 sysroot=""
 [ -e .sysroot/complete ] && sysroot=$PWD/.sysroot
 jobs=$(nproc)

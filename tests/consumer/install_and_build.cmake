@@ -20,6 +20,13 @@ run("${CMAKE_COMMAND}" -G "${GENERATOR}" -S "${CMAKE_CURRENT_LIST_DIR}" -B "${WO
     "-DCMAKE_PREFIX_PATH=${WORK}/prefix" "-DCONSUMER_GLSLC=${GLSLC}" "-Dhadal_VULKAN_INCLUDE=${VULKAN_INCLUDE}"
     "-DCMAKE_C_COMPILER_LAUNCHER=${LAUNCHER}" "-DCMAKE_CXX_COMPILER_LAUNCHER=${LAUNCHER}")
 run("${CMAKE_COMMAND}" --build "${WORK}/build")
+find_library(ggml_base ggml-base)
+if(ggml_base)
+  run("${CMAKE_COMMAND}" -G "${GENERATOR}" -S "${CMAKE_CURRENT_LIST_DIR}/host_ggml" -B "${WORK}/build-ggml"
+      -DHOST_GGML_REQUIRED=ON "-DCMAKE_PREFIX_PATH=${WORK}/prefix" "-Dhadal_VULKAN_INCLUDE=${VULKAN_INCLUDE}"
+      "-DCMAKE_CXX_COMPILER_LAUNCHER=${LAUNCHER}")
+  run("${CMAKE_COMMAND}" --build "${WORK}/build-ggml")
+endif()
 
 # pkg-config finds the same library: a C compiler, and nothing of CMake.
 find_program(pkg_config pkg-config)
