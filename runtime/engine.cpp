@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cassert>
 #include <chrono>
 
 namespace hadal::runtime {
@@ -22,6 +23,13 @@ class Stopwatch {
  private:
   std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
 };
+
+// Whether the pool knows no page of a sequence from position `begin` on.
+[[maybe_unused]] bool none_known(const PagePool& pool, std::span<const uint32_t> pages,
+                                 uint32_t begin) {
+  return std::ranges::none_of(pages.subspan(begin / kPageTokens),
+                              [&](uint32_t page) { return pool.is_known(page); });
+}
 
 SchedulerOptions scheduler_options(const EngineOptions& options, uint32_t context,
                                    uint32_t swap_pages) {
@@ -276,9 +284,9 @@ void Engine::fail(std::span<const PlannedWork> work, const Status& status,
                   std::vector<EngineToken>& tokens) {
   for (const PlannedWork& w : work) {
     if (!requests_.contains(w.request)) continue;  // ended with a token of this step
-    // What the work's pages hold is unknown: nobody may take them over.
-    const auto pages = scheduler_.pages(w.request).block_table();
-    for (const uint32_t page : pages.subspan(w.begin / kPageTokens)) pages_->forget(page);
+    // What the work's pages hold is unknown, and nobody takes them over: the pool knows a page from
+    // Scheduler::done() on, which follows when all that writes the prompt's rows has finished.
+    assert(none_known(*pages_, scheduler_.pages(w.request).block_table(), w.begin));
     end(w.request, FinishReason::kFailed, status, tokens);
   }
   end_all_if_lost(status, tokens);

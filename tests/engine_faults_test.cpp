@@ -2,11 +2,9 @@
 // goes on with the others and the next ones, or says that it cannot.
 #include <gtest/gtest.h>
 
-#include <map>
-#include <numeric>
-
 #include "hadal/runtime/engine.h"
 #include "support/gpu.h"
+#include "support/outcomes.h"
 #include "support/served_model.h"
 #include "support/vulkan_faults.h"
 
@@ -15,46 +13,6 @@ namespace {
 
 using Call = VulkanFault::Call;
 using runtime::FinishReason;
-
-runtime::EngineRequest request(uint32_t length, uint32_t first, uint32_t tokens) {
-  runtime::EngineRequest r;
-  for (uint32_t i = 0; i < length; ++i) r.prompt.push_back(3 + (first + i * 7) % 400);
-  r.max_new_tokens = tokens;
-  return r;
-}
-
-struct Outcome {
-  std::vector<uint32_t> ids;
-  FinishReason finish = FinishReason::kNone;
-  Status status;
-};
-using Outcomes = std::map<runtime::RequestId, Outcome>;
-
-// One step; every request ends once.
-void step(runtime::Engine& engine, Outcomes& outcomes) {
-  const auto tokens = engine.step();
-  ASSERT_TRUE(tokens.ok()) << tokens.status().message();
-  for (const runtime::EngineToken& token : *tokens) {
-    Outcome& outcome = outcomes[token.request];
-    EXPECT_EQ(outcome.finish, FinishReason::kNone);
-    if (token.has_token) outcome.ids.push_back(token.id);
-    outcome.finish = token.finish, outcome.status = token.status;
-    EXPECT_EQ(token.status.ok(), token.finish != FinishReason::kFailed);
-  }
-}
-
-void run(runtime::Engine& engine, Outcomes& outcomes) {
-  while (!engine.idle() && !testing::Test::HasFatalFailure()) step(engine, outcomes);
-}
-
-std::vector<uint32_t> tokens_of(runtime::Engine& engine, const runtime::EngineRequest& r) {
-  Outcomes outcomes;
-  const auto id = engine.add(r);
-  EXPECT_TRUE(id.ok()) << id.status().message();
-  run(engine, outcomes);
-  EXPECT_EQ(outcomes[*id].finish, FinishReason::kLength);
-  return outcomes[*id].ids;
-}
 
 class EngineFaultsGpu : public GpuTest {};
 
@@ -149,7 +107,7 @@ TEST_F(EngineFaultsGpu, EverySubmissionMayFail) {
 
 // A prompt of one page whose MTP pass fails publishes nothing, not its first token either: the page
 // is not taken over.
-TEST_F(EngineFaultsGpu, AHalfWrittenPageIsForgotten) {
+TEST_F(EngineFaultsGpu, AHalfWrittenPageIsNeverKnown) {
   Served served(8, 2, 256);
   ASSERT_TRUE(served.model.ok());
   runtime::EngineOptions options;

@@ -42,7 +42,8 @@ uint64_t resident_bytes() {
 
 class EngineSoakGpu : public GpuTest {
  protected:
-  static void soak(uint32_t steps);
+  // With preempted requests computed again, or kept in host memory.
+  static void soak(uint32_t steps, bool swap);
 };
 
 struct Outcome {
@@ -51,13 +52,14 @@ struct Outcome {
   std::string text;
 };
 
-void EngineSoakGpu::soak(uint32_t steps) {
+void EngineSoakGpu::soak(uint32_t steps, bool swap) {
   const model::Tokenizer tokenizer = model::Tokenizer::load(kFables).value();
   Served served(6, 6, 256);
   ASSERT_TRUE(served.model.ok());
   runtime::EngineOptions options;
   options.tokenizer = &tokenizer, options.speculate = options.always_draft = true;
   options.aging_steps = 10;
+  options.swap_bytes = swap ? 1 << 20 : 0, options.always_swap = swap;  // a few pages
   options.step_seconds = 1e9;  // whole chunks, however long steps take here
   runtime::Engine engine = served.engine(options);
   std::map<runtime::RequestId, Outcome> alive;
@@ -128,6 +130,8 @@ void EngineSoakGpu::soak(uint32_t steps) {
   EXPECT_TRUE(alive.empty());
   EXPECT_GE(stats.steps - begin, uint64_t{steps} * 9 / 10);
   EXPECT_EQ(stats.pages.used, 0u);
+  EXPECT_EQ(stats.scheduler.swap_used, 0u);
+  EXPECT_EQ(stats.scheduler.swapped_in_pages > 0, swap);
   EXPECT_EQ(stats.scheduler.waiting + stats.scheduler.admitted, 0u);
   EXPECT_GT(stats.scheduler.preemptions, steps / 100);
   EXPECT_GT(cancelled, steps / 50);
@@ -147,12 +151,17 @@ void EngineSoakGpu::soak(uint32_t steps) {
 }
 
 TEST_F(EngineSoakGpu, TwoHundredSteps) {
-  soak(200);
+  soak(200, false);
+}
+
+TEST_F(EngineSoakGpu, TwoHundredStepsWithSwaps) {
+  soak(200, true);
 }
 
 TEST_F(EngineSoakGpu, TwoThousandSteps) {
   if (!std::getenv("HADAL_TEST_ALL")) GTEST_SKIP() << "runs with HADAL_TEST_ALL";
-  soak(2000);
+  soak(2000, false);
+  soak(2000, true);
 }
 
 }  // namespace

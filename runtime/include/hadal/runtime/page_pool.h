@@ -55,6 +55,8 @@ class PagePool {
   void retain(std::span<const uint32_t> pages);
   void give_back(std::span<const uint32_t> pages);
   [[nodiscard]] uint32_t references(uint32_t page) const { return pages_[page].references; }
+  // Whether match() may give the page.
+  [[nodiscard]] bool is_known(uint32_t page) const { return pages_[page].content != nullptr; }
 
   // The longest known prefix of `ids` in whole pages, each with one reference more. Pages with
   // generated rows only if `generated`: the sequence's bits are then not those of its own prefill.
