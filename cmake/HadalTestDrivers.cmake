@@ -49,9 +49,20 @@ function(hadal_add_capi_tests program)
       ENVIRONMENT "VK_DRIVER_FILES=${icds};VK_ICD_FILENAMES=${icds};VK_LAYER_PATH=${HADAL_SYSROOT}/usr/share/vulkan/explicit_layer.d;LP_NUM_THREADS=0")
 endfunction()
 
+# hadal_add_sanitized_test(NAME PROGRAM): PROGRAM, built with sanitizers, on the sysroot's driver; of the old one beside
+# a sysroot and of its validation layer the leaks are known, so nothing is run there.
+function(hadal_add_sanitized_test name program)
+  if(NOT HADAL_SYSROOT)
+    return()
+  endif()
+  add_test(NAME ${name} COMMAND "${HADAL_SYSROOT}/run" "${program}")
+  set_tests_properties(${name} PROPERTIES LABELS vulkan TIMEOUT 900
+      ENVIRONMENT "LSAN_OPTIONS=suppressions=${PROJECT_SOURCE_DIR}/tests/leaks.txt;LP_NATIVE_VECTOR_WIDTH=512;LP_NUM_THREADS=0")
+endfunction()
+
 # hadal_add_host_test(NAME PROGRAM FIXTURE): a host of tests/consumer on the sysroot's driver and the system's own.
 function(hadal_add_host_test name program fixture)
-  set(leaks "${PROJECT_SOURCE_DIR}/tests/consumer/leaks.txt")
+  set(leaks "${PROJECT_SOURCE_DIR}/tests/leaks.txt")
   set(tests consumer/${name}/system)
   add_test(NAME consumer/${name}/system COMMAND "${program}")
   # The system's validation layer leaks, and is gone before its frames could be named.

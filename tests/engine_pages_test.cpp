@@ -43,7 +43,7 @@ TEST_F(EnginePagesGpu, NoGuessReachesASharedPage) {
     options.speculate = options.always_draft = true, options.draft_depth = 3;
     options.max_requests = 4;
     Engine engine = served.engine(options);
-    const EngineRequest first = request(length, 5, 60);
+    const EngineRequest first = request(length, 5, 30);
     Outcomes outcomes;
     std::vector<runtime::RequestId> ids = {*engine.add(first)};
     while (outcomes[ids[0]].ids.empty()) step(engine, outcomes);
@@ -55,8 +55,8 @@ TEST_F(EnginePagesGpu, NoGuessReachesASharedPage) {
     const std::vector<std::byte> before = rows_of(served.model.cache(), shared);
 
     ids.push_back(*engine.add(first));
-    ids.push_back(*engine.add(request(2 * kPageTokens + 20, 5, 40)));
-    EngineRequest sampled = request(2 * kPageTokens + 1, 5, 50);
+    ids.push_back(*engine.add(request(2 * kPageTokens + 20, 5, 20)));
+    EngineRequest sampled = request(2 * kPageTokens + 1, 5, 25);
     sampled.sampling.temperature = 1.0f;  // many wrong guesses
     ids.push_back(*engine.add(sampled));
     while (!engine.idle()) {
@@ -72,6 +72,27 @@ TEST_F(EnginePagesGpu, NoGuessReachesASharedPage) {
     EXPECT_GT(stats.verified_drafts, stats.accepted_drafts);
     EXPECT_EQ(outcomes[ids[0]].ids, outcomes[ids[1]].ids);
     served.pool.give_back(shared);
+    EXPECT_EQ(served.pool.stats().used, 0u);
+  }
+}
+
+// Requests end by length exactly with the context, where guesses of every depth would reach over
+// it: the tokens are those without guesses.
+TEST_F(EnginePagesGpu, GuessesEndWithTheContext) {
+  constexpr uint32_t kContext = 128;
+  Served served(4, 9, kContext);  // with pages that a guess could be given
+  ASSERT_TRUE(served.model.ok());
+  const EngineRequest whole = request(kContext - 20, 5, 1000);
+  Engine plain = served.engine({});
+  const std::vector<uint32_t> expected = tokens_of(plain, whole);
+  EXPECT_EQ(expected.size(), 20u);
+  for (const uint32_t depth : {1u, 3u, 8u}) {
+    SCOPED_TRACE(depth);
+    EngineOptions options;
+    options.speculate = options.always_draft = true, options.draft_depth = depth;
+    Engine engine = served.engine(options);
+    EXPECT_EQ(tokens_of(engine, whole), expected);
+    EXPECT_GT(engine.stats().verified_drafts, 0u);
     EXPECT_EQ(served.pool.stats().used, 0u);
   }
 }

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <bit>
+#include <cmath>
 #include <optional>
 
 #include "hadal/runtime/decode_pipeline.h"
@@ -149,6 +150,58 @@ TEST_F(LongContextGpu, TheEngineGoesOnFarBehind) {
   for (size_t i = 0; i < requests.size(); ++i) EXPECT_TRUE(got[i] == want[i]) << i;
   EXPECT_EQ(got[0].ids.size(), 12u);
   EXPECT_GE(engine.stats().scheduler.reused_tokens, kPrefix);
+}
+
+// A request that comes with the rows of all positions but the last ones generates to the last one
+// that there is, and guesses end there, too.
+TEST_F(LongContextGpu, GuessesEndWithTheContext) {
+  constexpr uint32_t kLeft = 7, kPages = kContext / 64 + 2;
+  Served served(kPages, 4, kContext, CacheFormat::kFp8);
+  ASSERT_TRUE(served.model.ok());
+  runtime::EngineOptions options;
+  Random random(23);
+  std::vector<std::byte> bytes;
+  const auto rest = [&] {
+    runtime::Engine engine = served.engine(options);
+    if (bytes.empty()) {
+      runtime::SequenceState state;
+      state.cache = engine.cache_identity();
+      for (uint32_t i = 0; i < kContext - kLeft; ++i) state.ids.push_back(random.below(500));
+      state.prompt_tokens = state.computed = kContext - kLeft - 1, state.length = kContext;
+      state.logprobs = 0;
+      auto written = runtime::write_sequence_state(state, [&](std::span<std::byte> rows) {
+        // Codes, scales and rotated keys of small numbers, in a period that fits no row.
+        const uint8_t period[] = {0x30, 0x38, 0xb4, 0x3c, 0x2e, 0xb0, 0x3a};
+        for (size_t i = 0; i < rows.size(); ++i) rows[i] = std::byte(period[i % 7]);
+        return Status();
+      });
+      EXPECT_TRUE(written.ok()) << written.status().message();
+      bytes = std::move(written).value();
+    }
+    const auto id = engine.import_request(bytes);
+    EXPECT_TRUE(id.ok()) << id.status().message();
+    Given given;
+    while (!engine.idle()) {
+      const auto tokens = engine.step();
+      EXPECT_TRUE(tokens.ok()) << tokens.status().message();
+      if (!tokens.ok()) break;
+      for (const runtime::EngineToken& token : *tokens) {
+        EXPECT_TRUE(token.status.ok()) << token.status.message();
+        if (!token.has_token) continue;
+        given.ids.push_back(token.id), given.logprobs.push_back(*token.logprobs);
+        EXPECT_TRUE(std::isfinite(token.logprobs->chosen));
+        EXPECT_EQ(token.finish, given.ids.size() == kLeft ? runtime::FinishReason::kLength
+                                                          : runtime::FinishReason::kNone);
+      }
+    }
+    EXPECT_EQ(engine.stats().verified_drafts > 0, options.speculate);
+    EXPECT_EQ(served.pool.stats().used, 0u);
+    return given;
+  };
+  const Given expected = rest();
+  EXPECT_EQ(expected.ids.size(), kLeft);
+  options.speculate = options.always_draft = true, options.draft_depth = 3;
+  EXPECT_TRUE(rest() == expected);
 }
 
 }  // namespace
