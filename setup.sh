@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs what hadal needs on Debian or Ubuntu, once; quick when nothing is missing.
 #   ./setup.sh demo   compiler, libraries, shader tools, a Vulkan driver
-#   ./setup.sh test   also GoogleTest and the validation layers
+#   ./setup.sh test   also GoogleTest, the validation layers and Doxygen
 #   ./setup.sh all    also what only ./test.sh --all needs: mmdebstrap
 # Where the system's packages are too old (Debian 12) the few that must be newer are unpacked, not
 # installed, from Debian testing into .sysroot/: Vulkan headers, shader tools, and Mesa's CPU driver.
@@ -18,7 +18,7 @@ command -v apt-get >/dev/null 2>&1 || die "this script knows apt only; see READM
 
 packages="ca-certificates cmake g++ ninja-build pkg-config libeigen3-dev libfmt-dev nlohmann-json3-dev
           libpcre2-dev libcli11-dev libvulkan-dev mesa-vulkan-drivers glslc spirv-tools"
-case $mode in test | all) packages="$packages libgtest-dev vulkan-validationlayers" ;; esac
+case $mode in test | all) packages="$packages libgtest-dev vulkan-validationlayers doxygen" ;; esac
 [ "$mode" = all ] && packages="$packages mmdebstrap"
 
 installed() { dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null | grep -qx installed; }

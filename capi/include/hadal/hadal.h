@@ -40,6 +40,7 @@
 #include <stdint.h>
 #include <vulkan/vulkan_core.h>
 
+/* A function that libhadal exports. */
 #if defined(__GNUC__)
 #define HADAL_API __attribute__((visibility("default")))
 #else
@@ -52,13 +53,14 @@ extern "C" {
 
 /* ---- versions and errors --------------------------------------------------------------------- */
 
-#define HADAL_C_VERSION_MAJOR 0
-#define HADAL_C_VERSION_MINOR 1
-#define HADAL_C_VERSION_PATCH 0
+#define HADAL_C_VERSION_MAJOR 0 /* of this header */
+#define HADAL_C_VERSION_MINOR 1 /* of this header */
+#define HADAL_C_VERSION_PATCH 0 /* of this header */
 
 /* Of the library that is loaded: MAJOR << 22 | MINOR << 12 | PATCH, as VK_MAKE_API_VERSION. */
 HADAL_API uint32_t hadal_version(void);
 
+/* HADAL_OK or why not. */
 typedef int32_t hadal_status;
 enum {
   HADAL_OK = 0,
@@ -78,11 +80,13 @@ enum {
 /* "InvalidArgument" and so on; "Unknown" for anything else. Never NULL. Any thread. */
 HADAL_API const char* hadal_status_name(hadal_status status);
 
+/* What a call that failed says of it. */
 typedef struct hadal_error {
   size_t struct_size;
-  hadal_status status;
-  char message[500]; /* ends with a zero; cut where it is longer */
+  hadal_status status; /* what the call returned */
+  char message[500];   /* ends with a zero; cut where it is longer */
 } hadal_error;
+/* Its initialiser. */
 #define HADAL_ERROR_INIT             \
   {                                  \
     sizeof(hadal_error), HADAL_OK, { \
@@ -92,14 +96,16 @@ typedef struct hadal_error {
 
 /* ---- before the device is made --------------------------------------------------------------- */
 
+/* Which device is asked about. */
 typedef struct hadal_device_query {
   size_t struct_size;
-  PFN_vkGetInstanceProcAddr get_instance_proc_addr;
-  VkInstance instance;
-  VkPhysicalDevice physical_device;
+  PFN_vkGetInstanceProcAddr get_instance_proc_addr; /* the loader's, or a layer's of the host */
+  VkInstance instance;                              /* the host's */
+  VkPhysicalDevice physical_device;                 /* of the instance */
   uint32_t api_version; /* VkApplicationInfo::apiVersion, at least 1.2; 0: Vulkan 1.2 */
 } hadal_device_query;
 
+/* A feature bit that hadal looks at. */
 typedef struct hadal_feature {
   size_t struct_size;
   const char* name; /* member, e.g. "bufferDeviceAddress" (texts are the library's, constant) */
@@ -143,15 +149,17 @@ typedef void (*hadal_log_fn)(void* user, hadal_log_level level, const char* text
 /* Writes them to host memory of HADAL_CONSTANTS_BYTES. Any thread. */
 HADAL_API void hadal_constants_write(void* bytes);
 
+/* A lent device, and the pipelines of its plans. */
 typedef struct hadal_context hadal_context;
 
+/* The host's handles, and what hadal may use of its device. */
 typedef struct hadal_context_info {
   size_t struct_size;
-  PFN_vkGetInstanceProcAddr get_instance_proc_addr;
-  VkInstance instance;
-  VkPhysicalDevice physical_device;
-  VkDevice device;
-  uint32_t queue_family; /* of the command buffers; must have compute */
+  PFN_vkGetInstanceProcAddr get_instance_proc_addr; /* as in hadal_device_query */
+  VkInstance instance;                              /* as in hadal_device_query */
+  VkPhysicalDevice physical_device;                 /* as in hadal_device_query */
+  VkDevice device;                                  /* made of physical_device */
+  uint32_t queue_family;                            /* of the command buffers; must have compute */
   /* What vkCreateDevice was given; read during the call only. NULL: the required features are taken
    * to be on and no optional one is used. */
   const VkDeviceCreateInfo* create_info;
@@ -160,7 +168,7 @@ typedef struct hadal_context_info {
    * the driver's own. hadal's own host memory comes from operator new. */
   const VkAllocationCallbacks* allocation_callbacks;
   hadal_log_fn log; /* NULL: silent */
-  void* log_user;
+  void* log_user;   /* log's first argument */
   /* Device memory, 16-byte aligned, that holds what hadal_constants_write wrote before the first
    * submission, until the context is destroyed. 0: CPU drivers take slower paths, of the same bits.
    */
@@ -292,13 +300,15 @@ HADAL_API hadal_status hadal_fp8_gemm_record(const hadal_plan* plan, VkCommandBu
  * that share a list take the smallest tile_m among them. */
 
 typedef struct hadal_device_moe_tile { /* device memory */
-  uint32_t expert, row_begin, row_end, reserved;
+  uint32_t expert, row_begin, row_end; /* sorted rows row_begin .. row_end are the expert's */
+  uint32_t reserved;                   /* 0 */
 } hadal_device_moe_tile;
 typedef struct hadal_device_expert { /* device memory: one of expert_table */
   VkDeviceAddress b;                 /* multiple of 16 */
   VkDeviceAddress b_scale;           /* ignored by bf16_grouped_gemm */
 } hadal_device_expert;
 
+/* What the list of tiles of a plan must be like. */
 typedef struct hadal_grouped_tiling {
   size_t struct_size;
   uint32_t tile_m;    /* rows of a tile at most: desc.tile_m of moe_permute and moe_tiles */
@@ -328,7 +338,7 @@ typedef struct hadal_fp8_grouped_gemm_desc {
   uint32_t a_stride, a_scale_stride, b_stride, b_scale_stride, d_stride;
   hadal_element_type d_type;
   hadal_scale_type a_scale_type, b_scale_type;
-  uint32_t b_scale_rows;
+  uint32_t b_scale_rows;  /* as fp8_gemm */
   hadal_gemm_flags flags; /* not ACCUMULATE */
 } hadal_fp8_grouped_gemm_desc;
 typedef struct hadal_fp8_grouped_gemm_args {
@@ -440,7 +450,8 @@ HADAL_API hadal_status hadal_swiglu_plan(hadal_context* context, const hadal_swi
 HADAL_API hadal_status hadal_swiglu_record(const hadal_plan* plan, VkCommandBuffer commands,
                                            const hadal_swiglu_args* args, hadal_error* error);
 
-/* The same for the rows of a tile list only, dispatched indirectly: behind a grouped GEMM. */
+/* The same for the rows of a tile list only: behind a grouped GEMM, with its tiles, by an indirect
+ * dispatch of a command like its own. */
 typedef struct hadal_swiglu_tiles_args {
   size_t struct_size;
   uint32_t rows;      /* that tiles may name */
@@ -538,9 +549,9 @@ HADAL_API hadal_status hadal_moe_gate_record(const hadal_plan* plan, VkCommandBu
 typedef struct hadal_moe_permute_desc {
   size_t struct_size;
   uint32_t tokens, experts, top_k;
-  uint32_t tile_m;
+  uint32_t tile_m;        /* of hadal_grouped_gemm_tiling, the smallest of the list's users */
   uint32_t command_count; /* at most 4 */
-  uint32_t groups_x[4];
+  uint32_t groups_x[4];   /* x of each command, of hadal_grouped_gemm_tiling */
 } hadal_moe_permute_desc;
 typedef struct hadal_moe_permute_args {
   size_t struct_size;
@@ -584,11 +595,11 @@ HADAL_API hadal_status hadal_moe_combine_record(const hadal_plan* plan, VkComman
 typedef struct hadal_moe_tiles_desc {
   size_t struct_size;
   uint32_t experts;
-  uint32_t rows;  /* of all experts; masked: 0, they are experts * m_max */
-  uint32_t m_max; /* not 0: masked */
-  uint32_t tile_m;
+  uint32_t rows;          /* of all experts; masked: 0, they are experts * m_max */
+  uint32_t m_max;         /* not 0: masked */
+  uint32_t tile_m;        /* as moe_permute */
   uint32_t command_count; /* at most 4 */
-  uint32_t groups_x[4];
+  uint32_t groups_x[4];   /* as moe_permute */
 } hadal_moe_tiles_desc;
 typedef struct hadal_moe_tiles_args {
   size_t struct_size;
@@ -605,15 +616,16 @@ HADAL_API hadal_status hadal_moe_tiles_record(const hadal_plan* plan, VkCommandB
  * rows. FP8 rows (e4m3 codes, a float scale per 128, a bfloat16 key) have strides in bytes. */
 typedef uint32_t hadal_cache_format;
 enum { HADAL_CACHE_F32 = 0, HADAL_CACHE_BF16 = 1, HADAL_CACHE_FP8 = 2 };
-#define HADAL_PAGE_TOKENS 64
+#define HADAL_PAGE_TOKENS 64 /* rows of a page */
 /* A row_stride for a cache of one's own, in its unit, and the bytes of a row of it; 0 for a format
  * that does not exist or rank + rope of 2^30 or more. Any thread. */
 HADAL_API uint32_t hadal_cache_row_stride(hadal_cache_format format, uint32_t rank, uint32_t rope);
+/* See hadal_cache_row_stride. */
 HADAL_API uint64_t hadal_cache_row_bytes(hadal_cache_format format, uint32_t row_stride);
 
 /* mla_cache_write: cache[slots[t]] = [rms_norm(y[t, :rank]) * weight | rope(y[t, rank:])]
  *   y  float [tokens, rank + rope];  weight  float [rank];  positions, slots  uint32 [tokens]
- *   table  as rope's, of rope/2 pairs;  cache  [cache_rows] rows
+ *   table  as rope's, of rope/2 pairs for max_position positions;  cache  [cache_rows] rows
  * A slot of cache_rows or more is not stored. */
 typedef uint32_t hadal_latent_rounding; /* of the normalised latent before it is stored */
 enum { HADAL_LATENT_EXACT = 0, HADAL_LATENT_FP8 = 1, HADAL_LATENT_FP8_UE8M0 = 2 };
@@ -714,8 +726,8 @@ HADAL_API hadal_status hadal_mla_decode_record(const hadal_plan* plan, VkCommand
 enum { HADAL_MLA_FIRST = 1, HADAL_MLA_LAST = 2 };
 typedef struct hadal_device_mla_sequence { /* device memory */
   uint32_t q_row, q_len, q_begin; /* its rows of q, o and state; absolute position of the first */
-  uint32_t kv_row, kv_rows, kv_begin;
-  uint32_t flags; /* HADAL_MLA_FIRST, HADAL_MLA_LAST */
+  uint32_t kv_row, kv_rows, kv_begin; /* its rows of kv and k_pe; absolute position of the first */
+  uint32_t flags;                     /* HADAL_MLA_FIRST, HADAL_MLA_LAST */
 } hadal_device_mla_sequence;
 typedef struct hadal_mla_prefill_desc {
   size_t struct_size;
@@ -778,8 +790,8 @@ typedef struct hadal_device_sample_params { /* device memory */
   uint32_t top_k;                           /* 0: off */
   float top_p;                              /* 1: off */
   float min_p;                              /* 0: off */
-  uint32_t seed_lo, seed_hi, position;
-  uint32_t reserved;
+  uint32_t seed_lo, seed_hi, position;      /* the draw is a function of these */
+  uint32_t reserved;                        /* 0 */
 } hadal_device_sample_params;
 typedef struct hadal_sample_desc {
   size_t struct_size;
@@ -799,20 +811,22 @@ HADAL_API hadal_status hadal_sample_record(const hadal_plan* plan, VkCommandBuff
 /* ---- logit_adjust: penalties, biases and masks, before sample -------------------------------- */
 /*   x       float [rows, vocab];  y  float [rows, vocab], x itself with IN_PLACE
  *   listed  hadal_device_logit_row [listed], each row at most once
- *   edits   hadal_device_logit_edit [edits];  masks  uint32 [masks, ceil(vocab / 32)], bit 1:
- * allowed An edited logit l: l > 0 ? l * inverse_repetition : l * repetition where the token
- * occurred; minus frequency * generated and presence where it was generated; plus bias. */
-#define HADAL_NO_LOGIT_MASK 0xffffffffu
+ *   edits   hadal_device_logit_edit [edits]
+ *   masks   uint32 [masks, ceil(vocab / 32)], bit 1: the token is allowed
+ * An edited logit l: l > 0 ? l * inverse_repetition : l * repetition where the token occurred;
+ * minus frequency * generated and presence where it was generated; plus bias. In args listed, edits
+ * and masks are counts, and listed_rows, edit_list and mask_bits the lists. */
+#define HADAL_NO_LOGIT_MASK 0xffffffffu /* every token is allowed */
 typedef struct hadal_device_logit_row { /* device memory */
   uint32_t row;
-  uint32_t mask; /* a row of masks, or HADAL_NO_LOGIT_MASK */
-  uint32_t edits_begin, edits_end;
+  uint32_t mask;                        /* a row of masks, or HADAL_NO_LOGIT_MASK */
+  uint32_t edits_begin, edits_end;      /* its edits in the list */
   float repetition, inverse_repetition; /* 1: off */
   float frequency, presence;            /* 0: off */
 } hadal_device_logit_row;
 typedef struct hadal_device_logit_edit { /* device memory */
-  uint32_t id;
-  uint32_t prompt, generated; /* how often it occurred in each */
+  uint32_t id;                           /* of the token */
+  uint32_t prompt, generated;            /* how often it occurred in each */
   float bias;
 } hadal_device_logit_edit;
 typedef struct hadal_logit_adjust_desc {
