@@ -167,7 +167,9 @@ TEST_F(EngineSwapFaultsGpu, AFailingExportLeavesTheRequestAlone) {
 TEST_F(EngineSwapFaultsGpu, AFailingHandOverEndsItsRequest) {
   Served served(8, 4, 256);
   ASSERT_TRUE(served.model.ok());
-  Engine engine = served.engine({});
+  EngineOptions options;
+  options.step_seconds = 1e9;  // a whole prompt in a step, however long it takes here
+  Engine engine = served.engine(options);
   const std::vector<uint32_t> expected = tokens_of(engine, request(70, 5, 12));
   for (const Call call : kCalls) {
     Outcomes outcomes;

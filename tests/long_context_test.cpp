@@ -155,7 +155,7 @@ TEST_F(LongContextGpu, TheEngineGoesOnFarBehind) {
 // A request that comes with the rows of all positions but the last ones generates to the last one
 // that there is, and guesses end there, too.
 TEST_F(LongContextGpu, GuessesEndWithTheContext) {
-  constexpr uint32_t kLeft = 7, kPages = kContext / 64 + 2;
+  constexpr uint32_t kLeft = 4, kPages = kContext / 64 + 2;
   Served served(kPages, 4, kContext, CacheFormat::kFp8);
   ASSERT_TRUE(served.model.ok());
   runtime::EngineOptions options;
