@@ -22,31 +22,11 @@ hadal::Result<hadal::DeviceQuery> read_query(const hadal_device_query* query) {
                             known.api_version};
 }
 
-hadal_log_level level_of(hadal::LogLevel level) {
-  return level == hadal::LogLevel::kError     ? HADAL_LOG_ERROR
-         : level == hadal::LogLevel::kWarning ? HADAL_LOG_WARNING
-                                              : HADAL_LOG_INFO;
-}
-
 Status create_context(const hadal_context_info& info, hadal_context& context) {
-  hadal::BorrowedDevice handles;
-  handles.get_instance_proc_addr = info.get_instance_proc_addr;
-  handles.instance = info.instance;
-  handles.physical_device = info.physical_device;
-  handles.device = info.device;
-  handles.queue_family = info.queue_family;
-  handles.create_info = info.create_info;
-  handles.allocation_callbacks = info.allocation_callbacks;
-  handles.pipeline_cache = info.pipeline_cache;
-  handles.constants = info.constants;
   context.log = info.log, context.log_user = info.log_user;
   hadal::DeviceOptions options;
-  if (info.log) {
-    options.log = [&context](hadal::LogLevel level, const std::string& text) {
-      context.say(level_of(level), text.c_str());
-    };
-  }
-  HADAL_ASSIGN(context.device, hadal::Device::borrow(handles, options));
+  options.log = log_function(info.log, info.log_user);
+  HADAL_ASSIGN(context.device, hadal::Device::borrow(borrowed_device(info), options));
   context.handle = info.device;
   const auto get_device_proc_addr = reinterpret_cast<PFN_vkGetDeviceProcAddr>(
       info.get_instance_proc_addr(info.instance, "vkGetDeviceProcAddr"));

@@ -229,7 +229,10 @@ Result<std::unique_ptr<Device>> Device::borrow(const BorrowedDevice& handles,
   }
   impl->physical = handles.physical_device;
   impl->device = handles.device;
-  if (handles.queue) impl->queues.borrow(handles.queue_family, handles.queue);
+  if (handles.queue) {
+    impl->queues.borrow(handles.queue_family, handles.queue, handles.lock_queue,
+                        handles.unlock_queue);
+  }
   if (handles.allocation_callbacks) impl->host_callbacks = *handles.allocation_callbacks;
   impl->pipeline_cache = handles.pipeline_cache;
   impl->owns_pipeline_cache = handles.pipeline_cache == VK_NULL_HANDLE;

@@ -5,6 +5,26 @@
 #include "result.h"
 
 namespace hadal::vk {
+namespace {
+
+// Holds the host's lock of a borrowed queue.
+class HostLock {
+ public:
+  HostLock(const std::function<Status()>& lock, const std::function<void()>& unlock)
+      : status_(lock ? lock() : Status()), unlock_(unlock) {}
+  ~HostLock() {
+    if (status_.ok() && unlock_) unlock_();
+  }
+  HostLock(const HostLock&) = delete;
+  HostLock& operator=(const HostLock&) = delete;
+  [[nodiscard]] const Status& status() const { return status_; }
+
+ private:
+  Status status_;
+  const std::function<void()>& unlock_;
+};
+
+}  // namespace
 
 bool Queues::choose(const InstanceTable& table, VkPhysicalDevice physical) {
   uint32_t families_count = 0;
@@ -40,9 +60,11 @@ std::vector<VkDeviceQueueCreateInfo> Queues::create_infos() const {
   return infos;
 }
 
-void Queues::borrow(uint32_t family, VkQueue handle) {
+void Queues::borrow(uint32_t family, VkQueue handle, std::function<Status()> lock,
+                    std::function<void()> unlock) {
   queues_[0].family = family, queues_[0].handle = handle;
   count_ = 1;
+  lock_ = std::move(lock), unlock_ = std::move(unlock);
 }
 
 Status Queues::open(const DeviceTable& table, VkDevice device,
@@ -90,6 +112,8 @@ Result<Ticket> Queues::submit(uint32_t index, VkCommandBuffer command_buffer) {
   submit.pCommandBuffers = &command_buffer;
   submit.signalSemaphoreCount = 1;
   submit.pSignalSemaphores = &queue.timeline;
+  const HostLock host(lock_, unlock_);
+  HADAL_TRY(host.status());
   HADAL_TRY(to_status(table_->QueueSubmit(queue.handle, 1, &submit, VK_NULL_HANDLE),
                       "run: vkQueueSubmit"));
   queue.submitted = ticket.value;
@@ -107,6 +131,7 @@ Status Queues::wait(const Ticket& ticket) {
   if (waited.ok() || waited.code() == Errc::kDeviceLost) return waited;
   // The work is still under way: nobody may touch its memory or its command buffer before its end.
   const std::scoped_lock all(queues_[0].mutex, queues_[1].mutex);  // as Vulkan asks of the host
+  const HostLock host(lock_, unlock_);  // if it is refused there is still only waiting to do
   const VkResult idle = table_->DeviceWaitIdle(device_);
   if (idle == VK_SUCCESS) return waited;
   return {Errc::kDeviceLost, fmt::format("{}, then vkDeviceWaitIdle: VkResult {}", waited.message(),

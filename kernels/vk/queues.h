@@ -3,6 +3,7 @@
 
 #include <array>
 #include <cstdint>
+#include <functional>
 #include <mutex>
 #include <vector>
 
@@ -31,8 +32,9 @@ class Queues {
   [[nodiscard]] bool choose(const InstanceTable& table, VkPhysicalDevice physical);
   // What vkCreateDevice asks of each queue family.
   [[nodiscard]] std::vector<VkDeviceQueueCreateInfo> create_infos() const;
-  // Instead of these two: a host's queue.
-  void borrow(uint32_t family, VkQueue handle);
+  // Instead of these two: a host's queue, with its locks (BorrowedDevice), which may be null.
+  void borrow(uint32_t family, VkQueue handle, std::function<Status()> lock,
+              std::function<void()> unlock);
   // `callbacks` may be null, and live as long as this.
   [[nodiscard]] Status open(const DeviceTable& table, VkDevice device,
                             const VkAllocationCallbacks* callbacks);
@@ -53,6 +55,8 @@ class Queues {
   const VkAllocationCallbacks* callbacks_ = nullptr;
   std::array<Queue, kMost> queues_;
   uint32_t count_ = 0;
+  std::function<Status()> lock_;
+  std::function<void()> unlock_;
 };
 
 }  // namespace hadal::vk

@@ -52,10 +52,16 @@ struct BorrowedDevice {
   VkPhysicalDevice physical_device = VK_NULL_HANDLE;
   VkDevice device = VK_NULL_HANDLE;
   uint32_t queue_family = 0;
-  // Used by submit(), run(), upload() and download() only; the host's own submissions to it must
-  // not run at the same time as these. Null: a Device that records and nothing else; it allocates
-  // no device memory, and allocate(), submit() and what needs them are kUnsupported.
+  // Used by submit(), wait() where it fails, run(), upload() and download() only; the host's own
+  // submissions to it must not run at the same time as these. Null: a Device that records and
+  // nothing else; it allocates no device memory, and allocate(), submit() and what needs them are
+  // kUnsupported.
   VkQueue queue = VK_NULL_HANDLE;
+  // Called around each use of the queue, on the thread that submits, for a host that submits to it
+  // from other threads. A host that holds the lock calls nothing of the Device's. Not ok: the
+  // submission fails with it. Null: the host keeps its own submissions apart.
+  std::function<Status()> lock_queue;
+  std::function<void()> unlock_queue;  // does not throw
   // What vkCreateDevice was given, read by borrow() only; null: no optional feature is used, and
   // the required ones are taken to be on.
   const VkDeviceCreateInfo* create_info = nullptr;
