@@ -31,7 +31,7 @@ function(hadal_add_capi_tests program)
   add_test(NAME ${program}/lavapipe-512 COMMAND "${HADAL_SYSROOT}/run" $<TARGET_FILE:${program}>)
   set_tests_properties(${program}/lavapipe-512 PROPERTIES LABELS vulkan TIMEOUT 1800
       ENVIRONMENT "LP_NATIVE_VECTOR_WIDTH=512;LP_NUM_THREADS=0")
-  add_test(NAME ${program}/system COMMAND ${program} --gtest_filter=-CapiFuzz*:CapiKernelsGpu.Mla*:CapiKernelsGpu.Tiles*)
+  add_test(NAME ${program}/system COMMAND ${program} --gtest_filter=-CapiFuzz*:CapiEngineFuzzGpu*:CapiKernelsGpu.Mla*:CapiKernelsGpu.Tiles*)
   set_tests_properties(${program}/system PROPERTIES LABELS vulkan TIMEOUT 900)
 
   file(GLOB system_icds /usr/share/vulkan/icd.d/lvp_icd*.json)
@@ -60,16 +60,16 @@ function(hadal_add_sanitized_test name program)
       ENVIRONMENT "LSAN_OPTIONS=suppressions=${PROJECT_SOURCE_DIR}/tests/leaks.txt;LP_NATIVE_VECTOR_WIDTH=512;LP_NUM_THREADS=0")
 endfunction()
 
-# hadal_add_host_test(NAME PROGRAM FIXTURE): a host of tests/consumer on the sysroot's driver and the system's own.
+# hadal_add_host_test(NAME PROGRAM FIXTURE ARGUMENTS...): a host of tests/consumer on the sysroot's driver and the system's own.
 function(hadal_add_host_test name program fixture)
   set(leaks "${PROJECT_SOURCE_DIR}/tests/leaks.txt")
   set(tests consumer/${name}/system)
-  add_test(NAME consumer/${name}/system COMMAND "${program}")
+  add_test(NAME consumer/${name}/system COMMAND "${program}" ${ARGN})
   # The system's validation layer leaks, and is gone before its frames could be named.
   set_tests_properties(consumer/${name}/system PROPERTIES ENVIRONMENT "ASAN_OPTIONS=detect_leaks=0;LP_NUM_THREADS=0")
   if(HADAL_SYSROOT)
     list(APPEND tests consumer/${name}/lavapipe)
-    add_test(NAME consumer/${name}/lavapipe COMMAND "${HADAL_SYSROOT}/run" "${program}")
+    add_test(NAME consumer/${name}/lavapipe COMMAND "${HADAL_SYSROOT}/run" "${program}" ${ARGN})
     set_tests_properties(consumer/${name}/lavapipe PROPERTIES
         ENVIRONMENT "LSAN_OPTIONS=suppressions=${leaks};LP_NUM_THREADS=0")
   endif()

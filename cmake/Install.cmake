@@ -1,6 +1,7 @@
 # What `cmake --install` puts where: a component per library, so that a host of the kernels gets nothing of the
 # model's. Components: c (libhadal) and c_development (hadal/hadal.h, CMake and pkg-config files), kernels, reference,
-# model (with model_reference), runtime.
+# model (with model_reference), runtime, engine (libhadal_engine) and engine_development (hadal/hadal_engine.h; it
+# needs c_development).
 #   cmake --install build --component kernels      libhadal_kernels, its headers, CMake and pkg-config files
 #   find_package(hadal REQUIRED COMPONENTS c)      hadal::c
 include(CMakePackageConfigHelpers)
@@ -82,6 +83,9 @@ if(HADAL_BUILD_RUNTIME)
                 PC_NAME hadal-model PC_REQUIRES hadal-kernels PC_PRIVATE hadal-reference fmt libpcre2-8)
   hadal_install(runtime TARGETS hadal_runtime INCLUDES "${PROJECT_SOURCE_DIR}/runtime/include/"
                 PC_NAME hadal-runtime PC_REQUIRES hadal-model PC_PRIVATE fmt)
+  hadal_install(engine DEVELOPMENT engine_development TARGETS hadal_engine
+                INCLUDES "${PROJECT_SOURCE_DIR}/capi/engine/include/"
+                PC_NAME hadal-engine PC_REQUIRES hadal PC_PRIVATE fmt libpcre2-8)
 endif()
 
 configure_package_config_file("${PROJECT_SOURCE_DIR}/cmake/hadalConfig.cmake.in"
@@ -90,7 +94,7 @@ configure_package_config_file("${PROJECT_SOURCE_DIR}/cmake/hadalConfig.cmake.in"
 write_basic_package_version_file("${PROJECT_BINARY_DIR}/hadalConfigVersion.cmake"
                                  COMPATIBILITY SameMinorVersion)
 
-# Debian packages: `cpack -G DEB`. libhadalX.Y has the C library alone, libhadal-dev all the rest.
+# Debian packages: `cpack -G DEB`. libhadalX.Y and libhadal-engineX.Y have a C library each, libhadal-dev all the rest.
 if(PROJECT_IS_TOP_LEVEL)
   include(Packaging)
 endif()

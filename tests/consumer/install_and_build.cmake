@@ -11,10 +11,15 @@ file(REMOVE_RECURSE "${WORK}/prefix")
 foreach(component IN ITEMS c c_development kernels)
   run("${CMAKE_COMMAND}" --install "${HADAL_BUILD}" --prefix "${WORK}/prefix" --component ${component})
 endforeach()
-file(GLOB_RECURSE strangers "${WORK}/prefix/*model*" "${WORK}/prefix/*runtime*" "${WORK}/prefix/*tokenizer*")
+file(GLOB_RECURSE strangers "${WORK}/prefix/*model*" "${WORK}/prefix/*runtime*" "${WORK}/prefix/*tokenizer*"
+     "${WORK}/prefix/*engine*")
 if(strangers)
   message(FATAL_ERROR "a host of the kernels gets ${strangers}")
 endif()
+
+foreach(component IN ITEMS engine engine_development)
+  run("${CMAKE_COMMAND}" --install "${HADAL_BUILD}" --prefix "${WORK}/prefix" --component ${component})
+endforeach()
 
 run("${CMAKE_COMMAND}" -G "${GENERATOR}" -S "${CMAKE_CURRENT_LIST_DIR}" -B "${WORK}/build"
     "-DCMAKE_PREFIX_PATH=${WORK}/prefix" "-DCONSUMER_GLSLC=${GLSLC}" "-Dhadal_VULKAN_INCLUDE=${VULKAN_INCLUDE}"
@@ -28,14 +33,19 @@ if(ggml_base)
   run("${CMAKE_COMMAND}" --build "${WORK}/build-ggml")
 endif()
 
-# pkg-config finds the same library: a C compiler, and nothing of CMake.
+# pkg-config finds the same libraries: a C compiler, and nothing of CMake.
 find_program(pkg_config pkg-config)
 find_program(cc cc)
 if(pkg_config AND cc)
   set(ENV{PKG_CONFIG_PATH} "${WORK}/prefix/lib/pkgconfig:${WORK}/prefix/${LIBDIR}/pkgconfig")
-  execute_process(COMMAND "${pkg_config}" --cflags --libs hadal OUTPUT_VARIABLE flags COMMAND_ERROR_IS_FATAL ANY
-                  OUTPUT_STRIP_TRAILING_WHITESPACE)
-  separate_arguments(flags)
-  run("${cc}" -std=c99 -D_POSIX_C_SOURCE=200809L "-I${VULKAN_INCLUDE}" "${CMAKE_CURRENT_LIST_DIR}/host_c.c"
-      -o "${WORK}/host_c_pkg_config" ${flags} -lm -ldl)
+  foreach(host IN ITEMS hadal:host_c hadal-engine:host_engine)
+    string(REPLACE ":" ";" host "${host}")
+    list(GET host 0 package)
+    list(GET host 1 source)
+    execute_process(COMMAND "${pkg_config}" --cflags --libs ${package} OUTPUT_VARIABLE flags
+                    COMMAND_ERROR_IS_FATAL ANY OUTPUT_STRIP_TRAILING_WHITESPACE)
+    separate_arguments(flags)
+    run("${cc}" -std=c99 -D_POSIX_C_SOURCE=200809L "-I${VULKAN_INCLUDE}" "${CMAKE_CURRENT_LIST_DIR}/${source}.c"
+        -o "${WORK}/${source}_pkg_config" ${flags} -lm -ldl)
+  endforeach()
 endif()

@@ -14,8 +14,9 @@
  * What it never does: print, abort, read the environment, throw, or keep process-wide state that
  * changes. What it does and libhadal does not, because it is an engine:
  *
- *   device memory  is allocated by load (weights, workspaces, cache), by export and import for the
- *                  time of the call, and by the first guesses of a draft source
+ *   device memory  is allocated by load (weights, workspaces, cache, swap space); by step where
+ *                  requests need more room for penalties, biases and masks than any before; by
+ *                  export for the call, and by import until the request's rows are in the cache
  *   submissions    are made by load, warm_up, step, export and import, each of which waits for its
  *                  own; to the host's queue under the host's lock where it gave one
  *   threads        live in a call that was asked for them: read_ahead_bytes, warm_up's `threads`
