@@ -1,8 +1,9 @@
 #!/bin/sh
 # Installs what hadal needs on Debian or Ubuntu, once; quick when nothing is missing.
-#   ./setup.sh demo   compiler, libraries, shader tools, a Vulkan driver
-#   ./setup.sh test   also GoogleTest, the validation layers and Doxygen
-#   ./setup.sh all    also what only ./test.sh --all needs: mmdebstrap
+#   ./setup.sh demo    compiler, libraries, shader tools, a Vulkan driver
+#   ./setup.sh python  also what pip needs to build the Python package, and NumPy
+#   ./setup.sh test    that, GoogleTest, pytest, the validation layers and Doxygen
+#   ./setup.sh all     also what only ./test.sh --all needs: mmdebstrap
 # Where the system's packages are too old (Debian 12) the few that must be newer are unpacked, not
 # installed, from Debian testing into .sysroot/: Vulkan headers, shader tools, and Mesa's CPU driver.
 # Needs no root beyond apt-get install (sudo is used only when not root).
@@ -18,7 +19,11 @@ command -v apt-get >/dev/null 2>&1 || die "this script knows apt only; see READM
 
 packages="ca-certificates cmake g++ ninja-build pkg-config libeigen3-dev libfmt-dev nlohmann-json3-dev
           libpcre2-dev libcli11-dev libvulkan-dev mesa-vulkan-drivers glslc spirv-tools"
-case $mode in test | all) packages="$packages libgtest-dev vulkan-validationlayers doxygen" ;; esac
+python="python3 python3-numpy python3-pip python3-setuptools python3-venv python3-wheel"
+case $mode in
+  python) packages="$packages $python" ;;
+  test | all) packages="$packages $python python3-pytest libgtest-dev vulkan-validationlayers doxygen" ;;
+esac
 [ "$mode" = all ] && packages="$packages mmdebstrap"
 
 installed() { dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null | grep -qx installed; }
