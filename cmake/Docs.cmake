@@ -7,8 +7,8 @@ if(NOT HADAL_DOXYGEN OR NOT HADAL_AWK)
   return()
 endif()
 
-set(docs_c "${PROJECT_SOURCE_DIR}/capi/include")
-set(docs_roots "${docs_c}" "${PROJECT_SOURCE_DIR}/kernels/include" "${PROJECT_SOURCE_DIR}/model/include"
+set(docs_c "${PROJECT_SOURCE_DIR}/capi/include" "${PROJECT_SOURCE_DIR}/capi/engine/include")
+set(docs_roots ${docs_c} "${PROJECT_SOURCE_DIR}/kernels/include" "${PROJECT_SOURCE_DIR}/model/include"
     "${PROJECT_SOURCE_DIR}/runtime/include")
 set(docs_strip "")
 foreach(root IN LISTS docs_roots)
@@ -18,7 +18,7 @@ endforeach()
 # The code blocks of the pages, where there is awk.
 if(HADAL_BUILD_TESTS AND NOT HADAL_SANITIZE)
   set(include_dirs "${HADAL_VULKAN_INCLUDE}")
-  foreach(target IN ITEMS hadal_c hadal_kernels hadal_reference hadal_model hadal_runtime)
+  foreach(target IN ITEMS hadal_c hadal_engine hadal_kernels hadal_reference hadal_model hadal_runtime)
     list(APPEND include_dirs "$<TARGET_PROPERTY:${target},INTERFACE_INCLUDE_DIRECTORIES>")
   endforeach()
   add_test(NAME docs_snippets COMMAND "${CMAKE_COMMAND}" -DSOURCE=${PROJECT_SOURCE_DIR} -DAWK=${HADAL_AWK}
@@ -41,4 +41,4 @@ function(hadal_docs target docs_out docs_extract_all docs_complete)
   endif()
 endfunction()
 hadal_docs(docs "${PROJECT_BINARY_DIR}/docs" YES NO ${docs_roots} "${PROJECT_SOURCE_DIR}/docs")
-hadal_docs(docs_complete "${PROJECT_BINARY_DIR}/docs_complete" NO YES "${docs_c}")
+hadal_docs(docs_complete "${PROJECT_BINARY_DIR}/docs_complete" NO YES ${docs_c})

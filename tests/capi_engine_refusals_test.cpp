@@ -276,7 +276,7 @@ TEST_F(CapiEngineHost, NullEngines) {
   const void* bytes = nullptr;
   size_t count = 0;
   null(hadal_engine_describe(nullptr, &facts, &error_));
-  null(hadal_engine_warm_up(nullptr, 1, nullptr, nullptr, &error_));
+  null(hadal_engine_warm_up(nullptr, nullptr, &error_));
   null(hadal_engine_add(nullptr, &request, &id, &error_));
   null(hadal_engine_check(nullptr, &request, &error_));
   null(hadal_engine_cancel(nullptr, 1, &error_));
@@ -384,6 +384,7 @@ TEST_F(CapiEngineRefusalsGpu, Outputs) {
   const hadal_engine_token* const* tokens = nullptr;
   const void* bytes = nullptr;
   size_t count = 0;
+  const hadal_engine_warm_up_options warm_up{};
   const struct {
     std::function<hadal_status()> call;
     const char* message;
@@ -410,8 +411,8 @@ TEST_F(CapiEngineRefusalsGpu, Outputs) {
        "engine: stats must not be null"},
       {[&] { return hadal_engine_describe(e, nullptr, &error_); },
        "engine: facts must not be null"},
-      {[&] { return hadal_engine_warm_up(e, 1025, nullptr, nullptr, &error_); },
-       "engine: threads must be at most 1024, got 1025"},
+      {[&] { return hadal_engine_warm_up(e, &warm_up, &error_); },
+       "engine: options.struct_size must be 32 to 4096, got 0"},
   };
   for (const auto& refusal : refusals) {
     EXPECT_EQ(refusal.call(), HADAL_ERROR_INVALID_ARGUMENT) << refusal.message;

@@ -151,13 +151,19 @@ TEST_F(CapiEngineGpu, WarmUpMakesPipelinesAndCanBeCancelled) {
   const auto never = [](void* user) { return ++static_cast<Asked*>(user)->times, 0; };
   const auto always = [](void*) { return 1; };
   const auto throws = [](void*) -> int { throw std::runtime_error("no"); };
-  EXPECT_EQ(hadal_engine_warm_up(shared(), 2, always, nullptr, &error_), HADAL_ERROR_CANCELLED);
-  EXPECT_EQ(hadal_engine_warm_up(shared(), 2, throws, nullptr, &error_),
-            HADAL_ERROR_INVALID_ARGUMENT);
+  auto options = abi<hadal_engine_warm_up_options>();
+  const auto warm_up = [&](uint32_t threads, int (*cancelled)(void*)) {
+    options.threads = threads, options.cancelled = cancelled, options.user = &asked;
+    return hadal_engine_warm_up(shared(), &options, &error_);
+  };
+  EXPECT_EQ(warm_up(2, always), HADAL_ERROR_CANCELLED);
+  EXPECT_EQ(warm_up(2, throws), HADAL_ERROR_INVALID_ARGUMENT);
   EXPECT_STREQ(error_.message, "engine: cancelled must not throw");
-  EXPECT_EQ(hadal_engine_warm_up(shared(), 1025, never, &asked, &error_),
-            HADAL_ERROR_INVALID_ARGUMENT);
-  EXPECT_EQ(hadal_engine_warm_up(shared(), 0, never, &asked, &error_), HADAL_OK) << error_.message;
+  EXPECT_EQ(warm_up(1025, never), HADAL_ERROR_INVALID_ARGUMENT);
+  EXPECT_STREQ(error_.message, "engine: threads must be at most 1024, got 1025");
+  EXPECT_EQ(asked.times, 0);
+  options.prefill_tokens = 5;
+  EXPECT_EQ(warm_up(0, never), HADAL_OK) << error_.message;
   EXPECT_GT(asked.times, 3);
 }
 

@@ -76,30 +76,33 @@ const hadal_tokenizer* hadal_engine_tokenizer(const hadal_engine* engine) {
   return engine ? engine->tokenizer.get() : nullptr;
 }
 
-hadal_status hadal_engine_warm_up(hadal_engine* engine, uint32_t threads,
-                                  int (*cancelled)(void* user), void* user, hadal_error* error) {
+hadal_status hadal_engine_warm_up(hadal_engine* engine, const hadal_engine_warm_up_options* options,
+                                  hadal_error* error) {
   return guarded(error, [&]() -> Status {
     const Turn turn(engine);
     HADAL_TRY(turn.status());
+    hadal_engine_warm_up_options known{};
+    if (options) HADAL_TRY(read_struct(kEngine, "options", options, known));
     constexpr uint32_t kMostThreads = 1024;
-    if (threads > kMostThreads) {
-      return invalid(kEngine,
-                     fmt::format("threads must be at most {}, got {}", kMostThreads, threads));
+    if (known.threads > kMostThreads) {
+      return invalid(
+          kEngine, fmt::format("threads must be at most {}, got {}", kMostThreads, known.threads));
     }
     std::atomic<bool> threw = false;
-    runtime::WarmUp options;
-    options.threads = std::max(threads, 1u);
-    if (cancelled) {
-      options.cancelled = [&threw, cancelled, user] {
+    runtime::WarmUp warm_up;
+    warm_up.threads = std::max(known.threads, 1u);
+    warm_up.prefill_tokens = known.prefill_tokens;
+    if (known.cancelled) {
+      warm_up.cancelled = [&threw, known] {
         try {
-          return cancelled(user) != 0;
+          return known.cancelled(known.user) != 0;
         } catch (...) {
           threw = true;
           return true;
         }
       };
     }
-    const Status status = engine->engine->warm_up(options);
+    const Status status = engine->engine->warm_up(warm_up);
     return threw ? invalid(kEngine, "cancelled must not throw") : status;
   });
 }

@@ -205,6 +205,9 @@ EngineFacts = _sized(
     *_u32("layers mtp_layers vocab_size bos_id"), ("eos_ids", POINTER(c_uint32)), ("eos_count", c_size_t))
 
 
+WarmUpOptions = _sized("WarmUpOptions", *_u32("threads prefill_tokens"), ("cancelled", CANCELLED), ("user", c_void_p))
+
+
 class LogitBias(Structure):
     _fields_ = [("id", c_uint32), ("value", c_float)]
 
@@ -245,7 +248,7 @@ for _name, _arguments in {
         "engine_plan": [c_void_p, c_void_p, c_void_p],
         "engine_load": [c_void_p, c_void_p, c_void_p],
         "engine_describe": [c_void_p, c_void_p, c_void_p],
-        "engine_warm_up": [c_void_p, c_uint32, CANCELLED, c_void_p, c_void_p],
+        "engine_warm_up": [c_void_p, c_void_p, c_void_p],
         "engine_add": [c_void_p, c_void_p, c_void_p, c_void_p],
         "engine_check": [c_void_p, c_void_p, c_void_p],
         "engine_cancel": [c_void_p, c_uint64, c_void_p],

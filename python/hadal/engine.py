@@ -358,8 +358,8 @@ class Engine:
 
     def warm_up(self, threads=None):
         """Makes the pipelines that requests need before the first token that matters."""
-        self._call(engine.hadal_engine_warm_up, self._alive(), threads or os.cpu_count() or 1,
-                   _native.CANCELLED(0), None)
+        options = _native.WarmUpOptions(threads=threads or os.cpu_count() or 1)
+        self._call(engine.hadal_engine_warm_up, self._alive(), byref(options))
 
     def export(self, number):
         """The request as bytes, for import_() of an engine of the same model, here or elsewhere."""

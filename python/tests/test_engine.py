@@ -207,6 +207,11 @@ class Engines(unittest.TestCase):
         with self.assertRaises(hadal.FileError):
             self.engine.import_(b"nonsense")
 
+    def test_warm_up(self):
+        self.engine.warm_up()
+        with self.assertRaisesRegex(hadal.InvalidArgument, "threads must be at most 1024, got 2000"):
+            self.engine.warm_up(threads=2000)
+
     def test_progress_and_its_errors(self):
         seen = []
         hadal.Engine(MODEL, device=DEVICE, max_context=64, max_requests=1,
