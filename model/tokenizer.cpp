@@ -82,6 +82,7 @@ struct Tokenizer::Impl {
     std::string bytes;    // what it decodes to
     bool used = false;
     bool special = false;
+    bool added = false;
   };
 
   std::string file;
@@ -127,7 +128,7 @@ Result<const Tokenizer::Impl::Token*> Tokenizer::Impl::token_at(uint32_t id) con
 
 // A token with a character outside the byte-level alphabet decodes to itself.
 void Tokenizer::Impl::set_token(uint32_t id, const std::string& content) {
-  tokens[id] = {content, detail::token_to_bytes(content).value_or(content), true, false};
+  tokens[id] = {content, detail::token_to_bytes(content).value_or(content), true, false, false};
 }
 
 Status Tokenizer::Impl::build(const TokenizerSpec& spec) {
@@ -210,7 +211,7 @@ Status Tokenizer::Impl::build_added(const TokenizerSpec& spec) {
       ids.emplace(tokens[token.id].content, token.id);
     }
     next = std::max(next, token.id + 1);
-    tokens[token.id].special = token.special;
+    tokens[token.id].special = token.special, tokens[token.id].added = true;
     added.add(token);
   }
   return {};
@@ -363,6 +364,11 @@ std::optional<std::string> Tokenizer::id_to_token(uint32_t id) const {
   const auto token = impl_->token_at(id);
   if (!token.ok()) return std::nullopt;
   return (*token)->content;
+}
+std::optional<std::string> Tokenizer::plain_bytes(uint32_t id) const {
+  const auto token = impl_->token_at(id);
+  if (!token.ok() || (*token)->added || (*token)->special) return std::nullopt;
+  return (*token)->bytes;
 }
 std::optional<uint32_t> Tokenizer::bos_id() const {
   return impl_->bos;
