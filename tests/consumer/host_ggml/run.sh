@@ -47,4 +47,4 @@ exec chroot "$root" sh -eu -c "
   cmake -G Ninja -S source/tests/consumer/host_ggml -B host -DCMAKE_PREFIX_PATH=$work/prefix \
     -DHOST_GGML_REQUIRED=ON >/dev/null
   cmake --build host
-  LP_NUM_THREADS=0 LSAN_OPTIONS=suppressions=$work/source/tests/consumer/leaks.txt exec ./host/host_ggml"
+  LP_NUM_THREADS=0 LSAN_OPTIONS=suppressions=$work/source/tests/leaks.txt exec ./host/host_ggml"
