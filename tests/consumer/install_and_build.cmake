@@ -21,13 +21,13 @@ foreach(component IN ITEMS engine engine_development)
   run("${CMAKE_COMMAND}" --install "${HADAL_BUILD}" --prefix "${WORK}/prefix" --component ${component})
 endforeach()
 
-run("${CMAKE_COMMAND}" -G "${GENERATOR}" -S "${CMAKE_CURRENT_LIST_DIR}" -B "${WORK}/build"
+run("${CMAKE_COMMAND}" --fresh -G "${GENERATOR}" -S "${CMAKE_CURRENT_LIST_DIR}" -B "${WORK}/build"
     "-DCMAKE_PREFIX_PATH=${WORK}/prefix" "-DCONSUMER_GLSLC=${GLSLC}" "-Dhadal_VULKAN_INCLUDE=${VULKAN_INCLUDE}"
     "-DCMAKE_C_COMPILER_LAUNCHER=${LAUNCHER}" "-DCMAKE_CXX_COMPILER_LAUNCHER=${LAUNCHER}")
 run("${CMAKE_COMMAND}" --build "${WORK}/build")
 find_library(ggml_base ggml-base)
 if(ggml_base)
-  run("${CMAKE_COMMAND}" -G "${GENERATOR}" -S "${CMAKE_CURRENT_LIST_DIR}/host_ggml" -B "${WORK}/build-ggml"
+  run("${CMAKE_COMMAND}" --fresh -G "${GENERATOR}" -S "${CMAKE_CURRENT_LIST_DIR}/host_ggml" -B "${WORK}/build-ggml"
       -DHOST_GGML_REQUIRED=ON "-DCMAKE_PREFIX_PATH=${WORK}/prefix" "-Dhadal_VULKAN_INCLUDE=${VULKAN_INCLUDE}"
       "-DCMAKE_CXX_COMPILER_LAUNCHER=${LAUNCHER}")
   run("${CMAKE_COMMAND}" --build "${WORK}/build-ggml")
