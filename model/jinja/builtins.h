@@ -1,25 +1,14 @@
-// Filters, tests, methods and global functions of jinja2 that chat templates use. Private.
+// Filters (filters.cpp), tests (tests.cpp), methods (methods.cpp) and global functions of jinja2
+// that chat templates use. Private.
 #pragma once
 
-#include <initializer_list>
 #include <string>
 #include <string_view>
-#include <utility>
-#include <vector>
 
+#include "jinja/arguments.h"
 #include "jinja/value.h"
 
 namespace hadal::jinja {
-
-struct Arguments {
-  List positional;
-  std::vector<std::pair<std::string, Value>> named;
-
-  // The argument at `index` or of the name; nullptr when it was not given.
-  [[nodiscard]] const Value* get(size_t index, std::string_view name) const;
-  // Throws Error for more arguments than names, and for names that are not among them.
-  void check(std::string_view what, std::initializer_list<std::string_view> names) const;
-};
 
 [[nodiscard]] bool is_filter(std::string_view name);
 [[nodiscard]] bool is_test(std::string_view name);

@@ -15,7 +15,6 @@ using E = Expression::Kind;
 using S = Statement::Kind;
 
 constexpr uint64_t kMaxSteps = 2'000'000;  // expressions and statements of one rendering
-constexpr size_t kMaxItems = 1'000'000;    // of one list
 constexpr uint32_t kMaxCalls = 50;         // of macros within each other
 
 void check(bool overflow) {
@@ -67,7 +66,7 @@ Value repeated(const Value& value, int64_t count) {
     return text;
   }
   List list;
-  if (!value.list()->empty() && uint64_t(count) > kMaxItems / value.list()->size()) {
+  if (!value.list()->empty() && uint64_t(count) > uint64_t(kMaxItems) / value.list()->size()) {
     throw Error("a list has more than a million items");
   }
   for (int64_t i = 0; i < count; ++i)
@@ -84,7 +83,7 @@ Value binary(const std::string& op, const Value& a, const Value& b) {
   if (op == "+" && a.list() && b.list() && a.type() == b.type()) {
     List list = *a.list();
     list.insert(list.end(), b.list()->begin(), b.list()->end());
-    if (list.size() > kMaxItems) throw Error("a list has more than a million items");
+    if (int64_t(list.size()) > kMaxItems) throw Error("a list has more than a million items");
     return a.is<Tuple>() ? Value::tuple(std::move(list)) : Value(std::move(list));
   }
   if (op == "*" && (a.string() || a.list()) && b.is_number()) return repeated(a, b.to_int());

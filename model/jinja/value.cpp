@@ -89,25 +89,8 @@ void append_repr(const Value& v, std::string& out) {
 }
 
 void json_string(std::string_view s, std::string& out) {
-  out += '"';
-  for (const char c : s) {
-    switch (c) {
-      case '"': out += "\\\""; break;
-      case '\\': out += "\\\\"; break;
-      case '\n': out += "\\n"; break;
-      case '\r': out += "\\r"; break;
-      case '\t': out += "\\t"; break;
-      case '\b': out += "\\b"; break;
-      case '\f': out += "\\f"; break;
-      default:
-        if (uint8_t(c) < 0x20) {
-          out += fmt::format("\\u{:04x}", uint8_t(c));
-        } else {
-          out += c;
-        }
-    }
-  }
-  out += '"';
+  using Json = nlohmann::json;
+  out += Json(s).dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 
 struct JsonWriter {

@@ -17,6 +17,7 @@ namespace hadal::jinja {
 // Bounds that no honest template comes near: of nested lists and dicts, and of one string.
 inline constexpr uint32_t kMaxDepth = 100;
 inline constexpr size_t kMaxTextBytes = size_t{64} << 20;
+inline constexpr int64_t kMaxItems = 1'000'000;  // of one list
 
 // Why a template cannot be read or rendered. Does not leave the chat template.
 struct Error : std::runtime_error {
@@ -109,5 +110,10 @@ class Value {
 
 // json.dumps(value, ensure_ascii=False): "a": 1, with spaces, or over lines with `indent` >= 0.
 [[nodiscard]] std::string to_json(const Value& value, int indent = -1, bool sort_keys = false);
+
+// A dict, and not one of namespace().
+[[nodiscard]] inline bool is_mapping(const Value& value) {
+  return value.dict() && !value.is<Namespace>();
+}
 
 }  // namespace hadal::jinja
