@@ -123,25 +123,7 @@ Result<Value> parse_schema_text(std::string_view text) {
 }
 
 void append_quoted(std::string_view text, std::string& out) {
-  out += '"';
-  for (const char c : text) {
-    switch (c) {
-      case '"': out += "\\\""; break;
-      case '\\': out += "\\\\"; break;
-      case '\b': out += "\\b"; break;
-      case '\f': out += "\\f"; break;
-      case '\n': out += "\\n"; break;
-      case '\r': out += "\\r"; break;
-      case '\t': out += "\\t"; break;
-      default:
-        if (uint8_t(c) < 0x20) {
-          out += fmt::format("\\u{:04x}", uint8_t(c));
-        } else {
-          out += c;
-        }
-    }
-  }
-  out += '"';
+  out += Json(text).dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 
 void append_compact(const Value& value, std::string& out) {
