@@ -4,6 +4,7 @@ Private. Names and order of members are those of the headers, which say what the
 """
 
 import ctypes
+import glob
 import os
 from ctypes import (CFUNCTYPE, POINTER, Structure, byref, c_char, c_char_p, c_double, c_float, c_int, c_int32, c_size_t,
                     c_uint32, c_uint64, c_void_p, sizeof)
@@ -12,15 +13,17 @@ _FOLDER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib")
 
 
 def _load(name):
+    # setup.py puts one of each there, under its soname.
+    found = glob.glob(os.path.join(glob.escape(_FOLDER), f"{name}.so*"))
     try:
-        return ctypes.CDLL(os.path.join(_FOLDER, name))
+        return ctypes.CDLL(found[0] if found else os.path.join(_FOLDER, f"{name}.so"))
     except OSError as error:
         raise ImportError(f"hadal: {name} cannot be loaded: {error}") from None
 
 
-kernels = _load("libhadal.so.0.1")
-engine = _load("libhadal_engine.so.0.1")
-host = _load("libhadal_host.so")
+kernels = _load("libhadal")
+engine = _load("libhadal_engine")
+host = _load("libhadal_host")
 
 
 # ---- errors ---------------------------------------------------------------------------------------------------------

@@ -1,11 +1,6 @@
 # cmake -DHADAL_BUILD=... -DSOURCE=... -DWORK=... -DPYTHON=... -P: installs the built libraries into WORK/prefix and the
 # package over them, by pip, into a fresh virtual environment WORK/venv that sees the system's NumPy.
-function(run)
-  execute_process(COMMAND ${ARGN} RESULT_VARIABLE failed OUTPUT_VARIABLE output ERROR_VARIABLE output)
-  if(failed)
-    message(FATAL_ERROR "${ARGN}\n${output}")
-  endif()
-endfunction()
+include("${CMAKE_CURRENT_LIST_DIR}/../../cmake/Run.cmake")
 
 file(REMOVE_RECURSE "${WORK}")
 foreach(component IN ITEMS c engine python)

@@ -1,11 +1,6 @@
 # cmake -DHADAL_BUILD=... -DWORK=... -DGLSLC=... -DVULKAN_INCLUDE=... -DGENERATOR=... -P: installs what a host of the
 # kernels wants into WORK/prefix, from nothing, and builds the hosts against it in WORK/build.
-function(run)
-  execute_process(COMMAND ${ARGN} RESULT_VARIABLE failed OUTPUT_VARIABLE output ERROR_VARIABLE output)
-  if(failed)
-    message(FATAL_ERROR "${ARGN}\n${output}")
-  endif()
-endfunction()
+include("${CMAKE_CURRENT_LIST_DIR}/../../cmake/Run.cmake")
 
 file(REMOVE_RECURSE "${WORK}/prefix")
 foreach(component IN ITEMS c c_development kernels)
