@@ -8,8 +8,9 @@
 //   q_pe          float [tokens, heads, rope], strides q_pe_* (it may lie inside the rows of q)
 //   cache         [cache_rows] rows of rank + rope channels: float, bfloat16, or the FP8 row of
 //                 hadal/cache_format.h; row stride row_stride
-//   block_tables  uint32 [tokens / q_len, table_stride]: position p is row table[p / 64] * 64 + p %
-//   64 kv_lens       uint32 [tokens / q_len], on the device: 0 to max_kv_len (more is taken as it)
+//   block_tables  uint32 [tokens / q_len, table_stride]: position p is row
+//                 table[p / 64] * 64 + p % 64
+//   kv_lens       uint32 [tokens / q_len], on the device: 0 to max_kv_len (more is taken as it)
 //   o             float or bfloat16 [tokens, heads, rank], strides o_row_stride, o_head_stride
 //   lse           float [tokens, heads]; 0: not wanted
 //   scratch       mla_decode_scratch_bytes(shape) bytes

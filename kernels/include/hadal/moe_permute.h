@@ -8,8 +8,7 @@
 //   row_of        uint32 [tokens, top_k]: the sorted row of each pair
 //   segment_ends  uint32 [experts]: the row behind each expert's last one
 //   tiles         MoeTile [moe_permute_max_tiles] (grouped_gemm.h): at most tile_m rows, never
-//   across
-//                 a segment's end, in order of expert and row
+//                 across a segment's end, in order of expert and row
 //   commands      VkDispatchIndirectCommand [command_count]: {groups_x[i], number of tiles, 1}
 //
 // MoeCombine: x[t,:] = (accumulate ? x[t,:] : 0) + (has_shared ? shared[t,:] : 0)

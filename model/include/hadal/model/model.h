@@ -3,9 +3,8 @@
 // the runtime.
 //
 // Two forms of the same attention (DeepSeek-V3 report 2.1; facts in kernels/mla_*.md):
-//   prefill  many tokens of one or several sequences; latents are expanded by kv_b_proj
-//   (unabsorbed) decode   many sequences, one row each; the query moves into latent space
-//   (absorbed)
+//   prefill  (unabsorbed) many tokens of one or several sequences; kv_b_proj expands latents
+//   decode   (absorbed) many sequences, one row each; the query moves into latent space
 #pragma once
 
 #include <cstdint>

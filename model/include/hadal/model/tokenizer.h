@@ -48,8 +48,8 @@ class Tokenizer {
   [[nodiscard]] uint32_t vocab_size() const;  // largest id + 1, added tokens included
   [[nodiscard]] std::optional<uint32_t> token_to_id(std::string_view token) const;
   [[nodiscard]] std::optional<std::string> id_to_token(uint32_t id) const;
-  // The bytes that an ordinary token stands for, perhaps parts of characters; none for added tokens,
-  // special or not, and for ids outside the vocabulary.
+  // The bytes that an ordinary token stands for, perhaps parts of characters; none for added
+  // tokens, special or not, and for ids outside the vocabulary.
   [[nodiscard]] std::optional<std::string> plain_bytes(uint32_t id) const;
   [[nodiscard]] std::optional<uint32_t> bos_id() const;
   [[nodiscard]] std::optional<uint32_t> eos_id() const;

@@ -12,8 +12,7 @@
 //   pattern                       ECMA-262 without look-around, back references, \b and \p; matches
 //                                 anywhere unless anchored; \d \w \s as in ECMA-262
 //   format                        date, time, date-time (RFC 3339, real days of the calendar),
-//   uuid,
-//                                 ipv4; not beside pattern
+//                                 uuid, ipv4; not beside pattern
 //   minimum, maximum, exclusive*  exact; multipleOf for integers
 //   enum, const                   values of any type; beside them only `type`
 //   anyOf, oneOf, allOf           also beside other keywords, which are merged into each choice.
@@ -36,10 +35,9 @@
 //            are and \" \\ \b \f \n \r \t; other control characters in declared names and constants
 //            only, as \u00xx
 //   numbers  integers: no point, no exponent, no -0; int64 where a bound is missing. Numbers
-//   without
-//            bounds: at most 19 digits before and 19 behind the point, 2 in the exponent. With
-//            bounds: no exponent, no -0, at most 15 digits before and 15 behind the point.
-//            Constants as the schema writes them, and objects and lists among them without space
+//            without bounds: at most 19 digits before and 19 behind the point, 2 in the exponent.
+//            With bounds: no exponent, no -0, at most 15 digits before and 15 behind the point.
+//            Constants as the schema writes them, objects and lists among them without space
 //
 // Source: json-schema.org draft 2020-12, RFC 8259.
 #pragma once
