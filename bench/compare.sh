@@ -12,6 +12,8 @@ if [ "${1:-}" = --root ]; then
 fi
 cd "$(dirname "$0")/.."
 case " $* " in *" --help "* | *" -h "*) exec python3 bench/compare.py "$@" ;; esac
+# Mounts are this run's own: whoever removes the folder later must not reach this machine's /dev through it.
+[ -n "${HADAL_OWN_MOUNTS:-}" ] || HADAL_OWN_MOUNTS=1 exec unshare --mount bench/compare.sh ${root:+--root "$root"} "$@"
 
 if [ -z "$root" ]; then
   root=$PWD/.cache/peers
