@@ -12,24 +12,9 @@ if [ "${1:-}" = --root ]; then
 fi
 cd "$(dirname "$0")/.."
 case " $* " in *" --help "* | *" -h "*) exec python3 bench/compare.py "$@" ;; esac
-# Mounts are this run's own: whoever removes the folder later must not reach this machine's /dev through it.
-[ -n "${HADAL_OWN_MOUNTS:-}" ] || HADAL_OWN_MOUNTS=1 exec unshare --mount bench/compare.sh ${root:+--root "$root"} "$@"
-
-if [ -z "$root" ]; then
-  root=$PWD/.cache/peers
-  if [ ! -e "$root/complete" ]; then
-    command -v mmdebstrap >/dev/null || { echo "compare: mmdebstrap is missing; apt-get install it" >&2; exit 2; }
-    rm -rf "$root"
-    mkdir -p "$root"
-    mmdebstrap --aptopt='Acquire::Check-Valid-Until "false"' --variant=apt \
-      --include=g++,libeigen3-dev,libggml-dev,libggml0-backend-vulkan,mesa-vulkan-drivers \
-      testing "$root" "${HADAL_DEBIAN_MIRROR:-http://deb.debian.org/debian}"
-    touch "$root/complete"
-  fi
-fi
-for d in proc sys dev; do
-  [ -n "$(ls "$root/$d" 2>/dev/null)" ] || mount --rbind "/$d" "$root/$d"
-done
+. bench/peers/testing_root.sh
+own_mounts bench/compare.sh ${root:+--root "$root"} "$@"
+enter_testing_root "$PWD/.cache/peers" g++,libeigen3-dev,libggml-dev,libggml0-backend-vulkan,mesa-vulkan-drivers "$root"
 
 work=/var/tmp/hadal-peers
 mkdir -p "$root$work"

@@ -12,24 +12,10 @@ if [ "${1:-}" = --root ]; then
 fi
 cd "$(dirname "$0")/.."
 case " $* " in *" --help "* | *" -h "*) exec python3 bench/compare_pipeline.py "$@" ;; esac
-# Mounts are this run's own: whoever removes the folder later must not reach this machine's /dev through it.
-[ -n "${HADAL_OWN_MOUNTS:-}" ] || HADAL_OWN_MOUNTS=1 exec unshare --mount bench/compare_pipeline.sh ${root:+--root "$root"} "$@"
-
-if [ -z "$root" ]; then
-  root=$PWD/.cache/peers-pipeline
-  if [ ! -e "$root/complete" ]; then
-    command -v mmdebstrap >/dev/null || { echo "compare: mmdebstrap is missing; apt-get install it" >&2; exit 2; }
-    rm -rf "$root"
-    mkdir -p "$root"
-    mmdebstrap --aptopt='Acquire::Check-Valid-Until "false"' --variant=apt \
-      --include=llama.cpp,libggml0-backend-vulkan,mesa-vulkan-drivers,python3-gguf,python3-numpy \
-      testing "$root" "${HADAL_DEBIAN_MIRROR:-http://deb.debian.org/debian}"
-    touch "$root/complete"
-  fi
-fi
-for d in proc sys dev; do
-  [ -n "$(ls "$root/$d" 2>/dev/null)" ] || mount --rbind "/$d" "$root/$d"
-done
+. bench/peers/testing_root.sh
+own_mounts bench/compare_pipeline.sh ${root:+--root "$root"} "$@"
+enter_testing_root "$PWD/.cache/peers-pipeline" \
+  llama.cpp,libggml0-backend-vulkan,mesa-vulkan-drivers,python3-gguf,python3-numpy "$root"
 
 # The models: fables as it is, and the random one of 35 million parameters, as checkpoint and GGUF.
 work=/var/tmp/hadal-pipeline

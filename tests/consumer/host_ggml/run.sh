@@ -10,24 +10,10 @@ cd "$(dirname "$0")/../../.."
 packages=cmake,g++,ninja-build,pkgconf,libfmt-dev,libggml-dev,libggml0,libvulkan-dev,libvulkan-memory-allocator-dev
 packages=$packages,glslc,spirv-tools,mesa-vulkan-drivers,vulkan-validationlayers,libasan8,libubsan1
 
-skip() { echo "host_ggml: $1" >&2; exit 77; }
-[ "$(id -u)" = 0 ] || skip "chroot needs root"
-# Mounts are this run's own: whoever removes the folder later must not reach this machine's /dev through it.
-[ -n "${HADAL_OWN_MOUNTS:-}" ] || HADAL_OWN_MOUNTS=1 exec unshare --mount tests/consumer/host_ggml/run.sh "$@"
-if [ -z "$root" ]; then
-  root=$PWD/.cache/host-ggml
-  if [ "$(cat "$root/complete" 2>/dev/null)" != "$packages" ]; then
-    command -v mmdebstrap >/dev/null || skip "mmdebstrap is missing; apt-get install it"
-    rm -rf --one-file-system "$root"
-    mkdir -p "$root"
-    mmdebstrap --aptopt='Acquire::Check-Valid-Until "false"' --variant=apt --include="$packages" \
-      testing "$root" "${HADAL_DEBIAN_MIRROR:-http://deb.debian.org/debian}"
-    echo "$packages" > "$root/complete"
-  fi
-fi
-for d in proc sys dev; do
-  [ -n "$(ls "$root/$d" 2>/dev/null)" ] || mount --rbind "/$d" "$root/$d"
-done
+[ "$(id -u)" = 0 ] || { echo "host_ggml: chroot needs root" >&2; exit 77; }
+. bench/peers/testing_root.sh
+own_mounts tests/consumer/host_ggml/run.sh "$@"
+enter_testing_root "$PWD/.cache/host-ggml" "$packages" "$root"
 
 # The working tree without its build folders; files that did not change keep their time, so a second run is quick.
 work=/var/tmp/hadal-ggml
