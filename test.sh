@@ -9,15 +9,17 @@ mode=test
 sysroot=""
 [ -e .sysroot/complete ] && sysroot=$PWD/.sysroot
 jobs=$(nproc)
+fuzz=OFF
 if [ "${1:-}" = --all ]; then
   shift
+  fuzz=ON
   export HADAL_TEST_ALL=1 HADAL_FUZZ_SECONDS=60
 else
   set -- -LE slow "$@"
 fi
 
 cmake -G Ninja -S . -B build -DHADAL_SYSROOT="$sysroot" -DHADAL_BUILD_TESTS=ON -DHADAL_BUILD_BENCH=ON \
-  -DHADAL_SANITIZE_TESTS=ON
+  -DHADAL_SANITIZE_TESTS=ON -DHADAL_FUZZ_TESTS=$fuzz
 cmake --build build -j "$jobs"
 # Lavapipe's compiled shaders are kept between runs, away from the user's own cache.
 export MESA_SHADER_CACHE_DIR=$PWD/.cache/mesa

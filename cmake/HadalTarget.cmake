@@ -4,9 +4,14 @@ function(hadal_target_defaults target)
   set_target_properties(${target} PROPERTIES CXX_EXTENSIONS OFF POSITION_INDEPENDENT_CODE ON)
   target_compile_options(${target} PRIVATE -Wall -Wextra -Wshadow -Wpedantic
                          # GCC 12 sees overlapping copies in std::string that are not there (bug 105651).
-                         -Wno-restrict
+                         $<$<CXX_COMPILER_ID:GNU>:-Wno-restrict>
                          # Bits are part of the contract: the compiler may not fuse a*b+c on its own.
                          -ffp-contract=off)
+  if(HADAL_FUZZ)
+    target_compile_options(${target} PRIVATE -fsanitize=fuzzer-no-link,address,undefined
+                           -fno-sanitize-recover=all -fno-omit-frame-pointer -O1 -g1)
+    target_link_options(${target} PUBLIC -fsanitize=address,undefined)
+  endif()
   if(HADAL_SANITIZE)
     target_compile_options(${target} PRIVATE -fsanitize=address,undefined
                            -fno-sanitize-recover=all -fno-omit-frame-pointer -O1 -g1)

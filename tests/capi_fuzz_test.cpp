@@ -6,7 +6,6 @@
 
 #include <random>
 
-#include "fuzz/seeds.h"
 #include "support/capi.h"
 #include "support/fuzz.h"
 
@@ -33,12 +32,14 @@ class CapiFuzzGpu : public CapiTest, public ::testing::WithParamInterface<fuzz::
 };
 
 TEST_P(CapiFuzzGpu, RefusesOrRecords) {
-  for (const fuzz::Seed& seed : fuzz::seeds_of("capi_" + std::string(GetParam().name))) {
-    EXPECT_EQ(GetParam().run(world_, seed.bytes).fault, "") << seed.name;
-  }
-  std::mt19937 random(29);
   int accepted = 0;
-  for (testing::FuzzRounds rounds(150); rounds.next();) {
+  for (const fuzz::Seed& seed : fuzz::capi_seeds(GetParam().name)) {
+    const fuzz::Outcome outcome = GetParam().run(world_, seed.bytes);
+    ASSERT_EQ(outcome.fault, "") << seed.name;
+    accepted += outcome.accepted;
+  }
+  std::mt19937 random(30);
+  for (testing::FuzzRounds rounds(100); rounds.next();) {
     std::vector<uint8_t> bytes(fuzz::kCapiBytes);
     for (uint8_t& byte : bytes) byte = uint8_t(random());
     const fuzz::Outcome outcome = GetParam().run(world_, bytes);
@@ -46,6 +47,14 @@ TEST_P(CapiFuzzGpu, RefusesOrRecords) {
     accepted += outcome.accepted;
   }
   EXPECT_GT(accepted, 0);
+}
+
+TEST(CapiFuzzTargets, TheBuildKnowsEveryOne) {
+  std::string all;
+  for (const fuzz::CapiTarget& target : fuzz::capi_targets()) {
+    all += (all.empty() ? "" : " ") + std::string(target.name);
+  }
+  EXPECT_EQ(all, HADAL_FUZZ_CAPI);
 }
 
 INSTANTIATE_TEST_SUITE_P(, CapiFuzzGpu,

@@ -6,38 +6,18 @@
 #include <functional>
 #include <random>
 
+#include "fuzz/parsers.h"
 #include "support/fuzz.h"
 #include "support/json_grammar.h"
-
-// A target for libFuzzer: the bytes are a schema.
-extern "C" int hadal_fuzz_json_schema(const uint8_t* data, size_t size) {
-  using namespace hadal;
-  static const auto vocabulary =
-      test::vocabulary_of(test::byte_tokens({"{\"", "\":", "\"}", "[]", "\xe4\xb8"}));
-  const std::string_view text(reinterpret_cast<const char*>(data), size);
-  const auto grammar = runtime::JsonGrammar::compile(text, vocabulary, {3});
-  if (!grammar.ok()) return grammar.status().message().empty() ? std::abort(), 0 : 0;
-  const runtime::TokenMask mask = (*grammar)->mask();
-  // A walk whose tokens the schema's own bytes choose.
-  std::vector<uint32_t> ids, bits;
-  for (size_t step = 0; step < 40; ++step) {
-    bits.assign(9, 0);
-    mask(ids, bits);
-    std::vector<uint32_t> allowed;
-    for (uint32_t id = 0; id < 262; ++id) {
-      if (bits[id / 32] >> (id % 32) & 1) allowed.push_back(id);
-    }
-    if (allowed.empty()) std::abort();  // a dead end
-    ids.push_back(allowed[(size > 0 ? data[step * 7 % size] : step) % allowed.size()]);
-  }
-  return 1;
-}
 
 namespace hadal::test {
 namespace {
 
 int compiled(const std::string& schema) {
-  return hadal_fuzz_json_schema(reinterpret_cast<const uint8_t*>(schema.data()), schema.size());
+  const fuzz::Outcome outcome =
+      fuzz::json_schema({reinterpret_cast<const uint8_t*>(schema.data()), schema.size()});
+  EXPECT_EQ(outcome.fault, "");
+  return outcome.accepted;
 }
 
 std::string repeated(const std::string& text, size_t times) {

@@ -17,8 +17,8 @@ Value fields(const Arguments& args, std::string_view what) {
     dict = *args.positional[0].dict();
   }
   for (const auto& [name, value] : args.named) {
-    const auto known = std::find_if(dict.begin(), dict.end(),
-                                    [&](const auto& field) { return field.first == name; });
+    const auto known = std::find_if(
+        dict.begin(), dict.end(), [&key = name](const auto& field) { return field.first == key; });
     if (known == dict.end()) {
       dict.emplace_back(name, value);
     } else {

@@ -106,7 +106,7 @@ class Compiler {
     HADAL_TRY(check_keywords(value, pointer));
     if (value.find("$ref") || value.find("allOf")) {
       AnyOfNode alias;
-      const auto counts = [](const auto& member) { return !is_annotation(member.first); };
+      const auto counts = [](const auto& member) { return !is_annotation(member.key); };
       const Value* reference = value.find("$ref");
       if (reference && std::count_if(value.members.begin(), value.members.end(), counts) == 1) {
         HADAL_ASSIGN(const Value* target, merger_.resolve(*reference, pointer));
@@ -146,7 +146,7 @@ class Compiler {
     if (key == "oneOf") HADAL_TRY(check_one_of(choices, place));
     Value rest = Value::object();
     for (const auto& [name, part] : value.members) {
-      if (name != key && !is_annotation(name)) rest.members.emplace_back(name, part);
+      if (name != key && !is_annotation(name)) rest.members.push_back({name, part});
     }
     AnyOfNode node;
     for (size_t i = 0; i < choices.items.size(); ++i) {

@@ -34,7 +34,7 @@ std::string identity(const Value& value) {
 size_t size_of(const Value& value) {
   size_t size = 1 + value.text.size() / 16;
   for (const Value& item : value.items) size += size_of(item);
-  for (const auto& member : value.members) size += 1 + size_of(member.second);
+  for (const auto& member : value.members) size += 1 + size_of(member.value);
   return size;
 }
 
@@ -110,10 +110,10 @@ Value merged_properties(const Value& a, const Value& b) {
   if (of_b == nullptr) of_b = &none;
   for (const auto& [name, schema] : of_a->members) {
     const Value* other = of_b->find(name);
-    out.members.emplace_back(name, both(schema, other ? *other : additional_of(b)));
+    out.members.push_back({name, both(schema, other ? *other : additional_of(b))});
   }
   for (const auto& [name, schema] : of_b->members) {
-    if (!of_a->find(name)) out.members.emplace_back(name, both(additional_of(a), schema));
+    if (!of_a->find(name)) out.members.push_back({name, both(additional_of(a), schema)});
   }
   return out;
 }
@@ -221,8 +221,7 @@ Result<Value> SchemaMerger::expand(const Value& schema, const std::string& point
   HADAL_TRY(charge(size_of(schema), pointer));
   Value out = Value::object();
   for (const auto& [key, value] : schema.members) {
-    if (!is_annotation(key) && key != "$ref" && key != "allOf")
-      out.members.emplace_back(key, value);
+    if (!is_annotation(key) && key != "$ref" && key != "allOf") out.members.push_back({key, value});
   }
   if (const Value* reference = schema.find("$ref")) {
     HADAL_ASSIGN(const Value* target, resolve(*reference, pointer));
@@ -282,7 +281,7 @@ Status SchemaMerger::merge_keyword(Value& into, const std::string& key, const Va
                                    const std::string& pointer) const {
   const Value* old = into.find(key);
   if (old == nullptr) {
-    into.members.emplace_back(key, value);
+    into.members.push_back({key, value});
     return {};
   }
   if (same(*old, value)) return {};

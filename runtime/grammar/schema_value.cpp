@@ -31,7 +31,7 @@ class ValueBuilder final : public nlohmann::json_sax<Json> {
       return fail(Errc::kInvalidArgument,
                   "#: every key must occur once in its object, got " + brief(key) + " twice");
     }
-    open_.back().value->members.emplace_back(std::move(key), Value());
+    open_.back().value->members.push_back({std::move(key), Value()});
     return true;
   }
   bool parse_error(std::size_t position, const std::string&,
@@ -58,7 +58,7 @@ class ValueBuilder final : public nlohmann::json_sax<Json> {
   Value* place() {
     if (open_.empty()) return &root_;
     Value& container = *open_.back().value;
-    if (container.is(Value::Type::kObject)) return &container.members.back().second;
+    if (container.is(Value::Type::kObject)) return &container.members.back().value;
     return &container.items.emplace_back();
   }
   bool put(Value value) {
@@ -101,7 +101,7 @@ void Value::set(std::string_view key, Value value) {
       return;
     }
   }
-  members.emplace_back(key, std::move(value));
+  members.push_back({std::string(key), std::move(value)});
 }
 
 Result<Value> parse_schema_text(std::string_view text) {
@@ -144,9 +144,9 @@ void append_compact(const Value& value, std::string& out) {
       out += '{';
       for (const auto& member : value.members) {
         if (&member != &value.members.front()) out += ',';
-        append_quoted(member.first, out);
+        append_quoted(member.key, out);
         out += ':';
-        append_compact(member.second, out);
+        append_compact(member.value, out);
       }
       out += '}';
       break;

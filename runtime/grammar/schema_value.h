@@ -14,38 +14,51 @@ namespace hadal::runtime::grammar {
 inline constexpr size_t kMaxSchemaBytes = 128 << 10;
 inline constexpr size_t kMaxSchemaNesting = 64;
 
+struct Member;  // of an object: a key and its value
+
 struct Value {
   enum class Type : uint8_t { kNull, kBool, kNumber, kString, kArray, kObject };
   Type type = Type::kNull;
   bool boolean = false;
   std::string text;  // a string's UTF-8, a number's digits
   std::vector<Value> items;
-  std::vector<std::pair<std::string, Value>> members;
+  std::vector<Member> members;
 
-  static Value of(bool value) {
-    Value v;
-    v.type = Type::kBool, v.boolean = value;
-    return v;
-  }
-  static Value of(std::string value) {
-    Value v;
-    v.type = Type::kString, v.text = std::move(value);
-    return v;
-  }
-  static Value array() {
-    Value v;
-    v.type = Type::kArray;
-    return v;
-  }
-  static Value object() {
-    Value v;
-    v.type = Type::kObject;
-    return v;
-  }
+  static Value of(bool value);
+  static Value of(std::string value);
+  static Value array();
+  static Value object();
   [[nodiscard]] bool is(Type t) const { return type == t; }
   [[nodiscard]] const Value* find(std::string_view key) const;
   void set(std::string_view key, Value value);
 };
+
+struct Member {
+  std::string key;
+  Value value;
+};
+
+// Behind Member, which must be complete before a Value is made.
+inline Value Value::of(bool value) {
+  Value v;
+  v.type = Type::kBool, v.boolean = value;
+  return v;
+}
+inline Value Value::of(std::string value) {
+  Value v;
+  v.type = Type::kString, v.text = std::move(value);
+  return v;
+}
+inline Value Value::array() {
+  Value v;
+  v.type = Type::kArray;
+  return v;
+}
+inline Value Value::object() {
+  Value v;
+  v.type = Type::kObject;
+  return v;
+}
 
 // Errors: kInvalidArgument for what is not JSON and for a key twice in one object; kUnsupported
 // beyond kMaxSchemaBytes and kMaxSchemaNesting.

@@ -13,7 +13,7 @@ namespace hadal::fuzz {
 
 struct Outcome {
   bool accepted = false;
-  std::string fault;  // empty: nothing is wrong
+  std::string fault{};  // empty: nothing is wrong
 };
 
 using Bytes = std::span<const uint8_t>;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <iterator>
 #include <memory>
+#include <random>
 #include <vector>
 
 namespace hadal::fuzz {
@@ -228,10 +229,12 @@ Outcome fuzz_query(const CapiWorld& world, Bytes bytes) {
   hadal_status status = hadal_device_feature(&query, index, &feature, &error);
   if (std::string fault = fault_of(status, error); !fault.empty()) return {.fault = fault};
   if (status == HADAL_OK && index >= hadal_feature_count()) return {.fault = "a feature too many"};
-  uint32_t count = random() % 12;
-  std::vector<const char*> names(count);  // room for exactly as many
-  status = hadal_device_extensions(&query, &count, names.data(), &error);
-  if (status == HADAL_OK && count > names.size()) return {.fault = "more names than asked for"};
+  const uint32_t room = random() % 12;
+  // For exactly as many, and not null where it is for none: null asks for the count.
+  const auto names = std::make_unique<const char*[]>(room);
+  uint32_t count = room;
+  status = hadal_device_extensions(&query, &count, names.get(), &error);
+  if (status == HADAL_OK && count > room) return {.fault = "more names than asked for"};
   return {.accepted = status == HADAL_OK, .fault = fault_of(status, error)};
 }
 
@@ -266,6 +269,18 @@ constexpr CapiTarget kTargets[] = {HADAL_FUZZ_TARGET(fp8_quantize),
 
 std::span<const CapiTarget> capi_targets() {
   return kTargets;
+}
+
+std::vector<Seed> capi_seeds(const std::string& target) {
+  std::vector<Seed> seeds;
+  std::mt19937 random(29);
+  for (int i = 0; i < 50; ++i) {
+    Seed seed{"random-" + std::to_string(i), std::vector<uint8_t>(kCapiBytes)};
+    for (uint8_t& byte : seed.bytes) byte = uint8_t(random());
+    seeds.push_back(std::move(seed));
+  }
+  for (Seed& seed : seeds_of("capi_" + target)) seeds.push_back(std::move(seed));
+  return seeds;
 }
 
 }  // namespace hadal::fuzz

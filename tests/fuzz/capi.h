@@ -7,6 +7,7 @@
 
 #include "consumer/vulkan_host.h"
 #include "fuzz/bytes.h"
+#include "fuzz/seeds.h"
 
 namespace hadal::fuzz {
 
@@ -27,5 +28,7 @@ struct CapiTarget {
 
 // Bytes that a run uses at most, about.
 inline constexpr size_t kCapiBytes = 1600;
+// The target's kept seeds, behind 50 of random bytes, the same ones in every run.
+[[nodiscard]] std::vector<Seed> capi_seeds(const std::string& target);
 
 }  // namespace hadal::fuzz
