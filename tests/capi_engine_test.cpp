@@ -7,6 +7,7 @@
 #include <optional>
 #include <stdexcept>
 #include <thread>
+#include <utility>
 
 #include "consumer/vulkan_host.h"
 #include "support/capi_engine.h"
@@ -330,8 +331,10 @@ struct Watched {
   host_device device{};
   bool alive = false, locked = false;
   int locks = 0, submissions = 0, outside = 0;  // outside: of the lock
-  bool lose = false, lock_throws = false;
+  int idle_waits = 0;                           // which ask for queues that are not hadal's
+  bool lose = false, lock_throws = false, wait_fails = false;
   PFN_vkQueueSubmit submit = nullptr;
+  PFN_vkWaitSemaphores wait = nullptr;
   PFN_vkGetDeviceProcAddr device_proc = nullptr;
 
   static inline Watched* current = nullptr;
@@ -341,11 +344,34 @@ struct Watched {
     ++w.submissions, w.outside += !w.locked;
     return w.lose ? VK_ERROR_DEVICE_LOST : w.submit(queue, count, infos, fence);
   }
+  static VkResult VKAPI_PTR wait_or_fail(VkDevice device, const VkSemaphoreWaitInfo* info,
+                                         uint64_t timeout) {
+    Watched& w = *current;
+    return std::exchange(w.wait_fails, false) ? VK_ERROR_OUT_OF_HOST_MEMORY
+                                              : w.wait(device, info, timeout);
+  }
+  static VkResult VKAPI_PTR no_idle_wait(VkDevice) {
+    ++current->idle_waits;
+    return VK_SUCCESS;
+  }
+  static VkResult VKAPI_PTR no_queue_wait(VkQueue) {
+    ++current->idle_waits;
+    return VK_SUCCESS;
+  }
   static PFN_vkVoidFunction VKAPI_PTR get_device(VkDevice device, const char* name) {
     const auto real = current->device_proc(device, name);
-    if (std::string_view(name) != "vkQueueSubmit") return real;
-    current->submit = reinterpret_cast<PFN_vkQueueSubmit>(real);
-    return reinterpret_cast<PFN_vkVoidFunction>(&watch);
+    const std::string_view wanted = name;
+    if (wanted == "vkQueueSubmit") {
+      current->submit = reinterpret_cast<PFN_vkQueueSubmit>(real);
+      return reinterpret_cast<PFN_vkVoidFunction>(&watch);
+    }
+    if (wanted == "vkWaitSemaphores") {
+      current->wait = reinterpret_cast<PFN_vkWaitSemaphores>(real);
+      return reinterpret_cast<PFN_vkVoidFunction>(&wait_or_fail);
+    }
+    if (wanted == "vkDeviceWaitIdle") return reinterpret_cast<PFN_vkVoidFunction>(&no_idle_wait);
+    if (wanted == "vkQueueWaitIdle") return reinterpret_cast<PFN_vkVoidFunction>(&no_queue_wait);
+    return real;
   }
   static PFN_vkVoidFunction VKAPI_PTR get_instance(VkInstance instance, const char* name) {
     const auto real = current->instance.get(instance, name);
@@ -414,7 +440,15 @@ TEST_F(CapiEngineGpu, OnTheHostsDeviceUnderTheHostsLock) {
     host.lock_throws = false;
     const auto again = add_request(engine.get(), request.request);
     EXPECT_TRUE(run_engine(engine.get()).at(again).given == expected);
+    // A wait that fails ends its requests after hadal's own work; no other queue is waited for.
+    host.wait_fails = true;
+    const auto unwaited = add_request(engine.get(), request.request);
+    EXPECT_EQ(run_engine(engine.get()).at(unwaited).finish, uint32_t{HADAL_FINISH_FAILED});
+    EXPECT_FALSE(host.wait_fails);
+    const auto last = add_request(engine.get(), request.request);
+    EXPECT_TRUE(run_engine(engine.get()).at(last).given == expected);
   }
+  EXPECT_EQ(host.idle_waits, 0);
 }
 
 TEST_F(CapiEngineGpu, ALostDeviceIsSaid) {

@@ -157,7 +157,8 @@ Status DeviceImpl::create_pipeline_cache(const DeviceOptions& options) {
 
 DeviceImpl::~DeviceImpl() {
   if (device && table.DeviceWaitIdle) {
-    // A host's queues may be in use by its own threads: it waits for its work itself.
+    // A host's queues may be in use by its own threads, and Vulkan wants them all held still for
+    // this.
     if (owns_device) (void)table.DeviceWaitIdle(device);
     pipelines.clear();
     e4m3_table = Buffer();

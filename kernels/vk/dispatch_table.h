@@ -26,6 +26,7 @@
   X(CreateSemaphore)                 \
   X(DestroySemaphore)                \
   X(WaitSemaphores)                  \
+  X(GetSemaphoreCounterValue)        \
   X(CreateCommandPool)               \
   X(DestroyCommandPool)              \
   X(ResetCommandPool)                \

@@ -2,6 +2,9 @@
 
 #include <fmt/format.h>
 
+#include <chrono>
+#include <thread>
+
 #include "result.h"
 
 namespace hadal::vk {
@@ -130,12 +133,19 @@ Status Queues::wait(const Ticket& ticket) {
       to_status(table_->WaitSemaphores(device_, &wait, UINT64_MAX), "run: vkWaitSemaphores");
   if (waited.ok() || waited.code() == Errc::kDeviceLost) return waited;
   // The work is still under way: nobody may touch its memory or its command buffer before its end.
-  const std::scoped_lock all(queues_[0].mutex, queues_[1].mutex);  // as Vulkan asks of the host
-  const HostLock host(lock_, unlock_);  // if it is refused there is still only waiting to do
-  const VkResult idle = table_->DeviceWaitIdle(device_);
-  if (idle == VK_SUCCESS) return waited;
-  return {Errc::kDeviceLost, fmt::format("{}, then vkDeviceWaitIdle: VkResult {}", waited.message(),
-                                         static_cast<int>(idle))};
+  // The timeline is hadal's own and may be read by any thread; vkDeviceWaitIdle would ask for every
+  // queue of the device, and a host's others are not hadal's to lock.
+  for (;;) {
+    uint64_t reached = 0;
+    const VkResult read =
+        table_->GetSemaphoreCounterValue(device_, queues_[ticket.queue].timeline, &reached);
+    if (read != VK_SUCCESS) {
+      return {Errc::kDeviceLost, fmt::format("{}, then vkGetSemaphoreCounterValue: VkResult {}",
+                                             waited.message(), static_cast<int>(read))};
+    }
+    if (reached >= ticket.value) return waited;
+    std::this_thread::sleep_for(std::chrono::microseconds(100));
+  }
 }
 
 }  // namespace hadal::vk

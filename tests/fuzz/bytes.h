@@ -25,7 +25,7 @@ class ByteSource {
   uint32_t operator()() {
     uint32_t word = 0;
     const size_t count = bytes_.size() < 4 ? bytes_.size() : 4;
-    std::memcpy(&word, bytes_.data(), count);
+    if (count > 0) std::memcpy(&word, bytes_.data(), count);
     bytes_ = bytes_.subspan(count);
     return word;
   }

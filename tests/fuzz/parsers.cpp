@@ -157,8 +157,8 @@ Outcome json_schema(Bytes bytes) {
 }
 
 Outcome sequence_state(Bytes given) {
-  std::vector<std::byte> bytes(given.size());
-  std::memcpy(bytes.data(), given.data(), given.size());
+  const auto view = std::as_bytes(given);
+  std::vector<std::byte> bytes(view.begin(), view.end());
   Outcome outcome = parsed_state(bytes);
   if (!outcome.fault.empty() || bytes.size() < runtime::kSequenceHeaderBytes) return outcome;
   const uint64_t sum =

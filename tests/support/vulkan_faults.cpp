@@ -13,8 +13,8 @@ struct State {
   vk::DeviceTable real;
   VkResult result = VK_SUCCESS;
   uint32_t after = 0, count = 0;
-  std::atomic<uint32_t> calls = 0, failed = 0, idle_waits = 0;
-  bool idle_fails = false;
+  std::atomic<uint32_t> calls = 0, failed = 0, counter_reads = 0;
+  bool reads_fail = false;
   bool active = false;
 
   [[nodiscard]] bool fails() {
@@ -32,9 +32,10 @@ VkResult queue_submit(VkQueue queue, uint32_t count, const VkSubmitInfo* infos, 
 VkResult wait_semaphores(VkDevice device, const VkSemaphoreWaitInfo* info, uint64_t timeout) {
   return g_state.fails() ? g_state.result : g_state.real.WaitSemaphores(device, info, timeout);
 }
-VkResult device_wait_idle(VkDevice device) {
-  ++g_state.idle_waits;
-  return g_state.idle_fails ? g_state.result : g_state.real.DeviceWaitIdle(device);
+VkResult counter_value(VkDevice device, VkSemaphore semaphore, uint64_t* value) {
+  ++g_state.counter_reads;
+  return g_state.reads_fail ? g_state.result
+                            : g_state.real.GetSemaphoreCounterValue(device, semaphore, value);
 }
 VkResult end_command_buffer(VkCommandBuffer buffer) {
   return g_state.fails() ? g_state.result : g_state.real.EndCommandBuffer(buffer);
@@ -53,9 +54,9 @@ VulkanFault::VulkanFault(Device& device, Call call, VkResult result, uint32_t af
   assert(!g_state.active);
   vk::DeviceTable& table = device.impl().table;
   g_state.real = table, g_state.result = result, g_state.after = after, g_state.count = count;
-  g_state.calls = g_state.failed = g_state.idle_waits = 0, g_state.active = true;
-  g_state.idle_fails = call == Call::kEveryWait;
-  table.DeviceWaitIdle = device_wait_idle;
+  g_state.calls = g_state.failed = g_state.counter_reads = 0, g_state.active = true;
+  g_state.reads_fail = call == Call::kEveryWait;
+  table.GetSemaphoreCounterValue = counter_value;
   switch (call) {
     case Call::kQueueSubmit: table.QueueSubmit = queue_submit; break;
     case Call::kWaitSemaphores:
@@ -72,8 +73,8 @@ VulkanFault::~VulkanFault() {
   g_state.active = false;
 }
 
-uint32_t VulkanFault::idle_waits() const {
-  return g_state.idle_waits;
+uint32_t VulkanFault::counter_reads() const {
+  return g_state.counter_reads;
 }
 
 uint32_t VulkanFault::calls() const {

@@ -15,7 +15,7 @@ class VulkanFault {
   enum class Call {
     kQueueSubmit,
     kWaitSemaphores,
-    kEveryWait,  // vkDeviceWaitIdle, too
+    kEveryWait,  // vkGetSemaphoreCounterValue, too
     kEndCommandBuffer,
     kCreateComputePipelines,
   };
@@ -30,8 +30,8 @@ class VulkanFault {
   // Calls so far, and those that failed.
   [[nodiscard]] uint32_t calls() const;
   [[nodiscard]] uint32_t failed() const;
-  // Calls of vkDeviceWaitIdle so far.
-  [[nodiscard]] uint32_t idle_waits() const;
+  // Calls of vkGetSemaphoreCounterValue so far.
+  [[nodiscard]] uint32_t counter_reads() const;
 
  private:
   Device* device_;

@@ -52,8 +52,9 @@ struct BorrowedDevice {
   VkPhysicalDevice physical_device = VK_NULL_HANDLE;
   VkDevice device = VK_NULL_HANDLE;
   uint32_t queue_family = 0;
-  // Used by submit(), wait() where it fails, run(), upload() and download() only; the host's own
-  // submissions to it must not run at the same time as these. Null: a Device that records and
+  // Used by submit(), run(), upload() and download() only, each for a submission; the host's own
+  // submissions to it must not run at the same time as these. Nothing waits for the queue or the
+  // device, only for what hadal has submitted. Null: a Device that records and
   // nothing else; it allocates no device memory, and allocate(), submit() and what needs them are
   // kUnsupported.
   VkQueue queue = VK_NULL_HANDLE;
