@@ -26,6 +26,7 @@ cp -r "$here" "$root/var/tmp/hadal/consumer"
 chroot "$root" sh -eu -c '
   cd /var/tmp/hadal
   export DEBIAN_FRONTEND=noninteractive
+  apt-get -o Acquire::Check-Valid-Until=false update -qq  # mmdebstrap leaves no lists
   apt-get install -y -qq --no-install-recommends ./*.deb >install.log 2>&1 || { cat install.log; exit 1; }
   dpkg --audit
   cmake -S consumer/installed -B build -DINSTALLED_COMPONENTS=c,engine,kernels,runtime >/dev/null
