@@ -34,6 +34,6 @@ chroot "$root" sh -eu -c '
   for program in host host_cpp host_runtime; do "build/$program"; done
   cc consumer/subproject/host.c -o host_pkg_config $(pkg-config --cflags --libs hadal)
   ./host_pkg_config
-  apt-get remove -y -qq libhadal0.1 >/dev/null 2>&1
+  apt-get remove -y -qq libhadal0.1 libhadal-engine0.1 >/dev/null 2>&1
   ! find /usr/lib /usr/include -name "*hadal*" | grep .'
 echo "run_in_root: installed, built, run and removed on $suite"
