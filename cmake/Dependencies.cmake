@@ -13,6 +13,17 @@ if(HADAL_BUILD_EXAMPLES OR HADAL_BUILD_BENCH)
   find_package(CLI11 REQUIRED)
 endif()
 
+# Boost.Asio and Boost.Beast, headers only; awaitables complete with tuples from 1.81 on.
+if((HADAL_BUILD_EXAMPLES OR HADAL_BUILD_TESTS) AND HADAL_BUILD_SERVE)
+  find_package(Boost 1.81)
+  if(NOT Boost_FOUND)
+    message(STATUS "hadal-serve is left out: no Boost 1.81 or newer (libboost1.81-dev or libboost-dev)")
+    set(HADAL_BUILD_SERVE OFF)
+  endif()
+else()
+  set(HADAL_BUILD_SERVE OFF)
+endif()
+
 # Vulkan: headers only, the loader is opened at run time. The sysroot's are newer where there is one.
 find_path(HADAL_VULKAN_INCLUDE vulkan/vulkan_core.h
           HINTS "${HADAL_SYSROOT}/include" NO_CACHE REQUIRED)

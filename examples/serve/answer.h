@@ -1,0 +1,59 @@
+// One answer of a request as its tokens come: what a client may see of it now, and how it ended.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "hadal/runtime/engine_token.h"
+#include "serve/reasoning.h"
+
+namespace hadal::serve {
+
+struct TokenWithLogprobs {
+  uint32_t id = 0;
+  runtime::TokenLogprobs logprobs;
+};
+
+// What came since the last look.
+struct AnswerDelta {
+  std::string text, reasoning;
+  std::vector<TokenWithLogprobs> logprobs;  // where asked for
+  std::vector<uint32_t> ids;                // where asked for
+};
+
+class Answer {
+ public:
+  struct Options {
+    std::string echo;  // in front of the text
+    bool reasons = false, keep_ids = false;
+    std::optional<uint32_t> end_of_reasoning;  // a token
+  };
+  explicit Answer(const Options& options);
+
+  void take(const runtime::EngineToken& token);
+  // Something to show, or the end that has not been looked at.
+  [[nodiscard]] bool news() const { return news_; }
+  [[nodiscard]] AnswerDelta take_delta();
+  // Bytes that wait in the delta, about.
+  [[nodiscard]] size_t waiting_bytes() const { return waiting_bytes_; }
+
+  [[nodiscard]] bool ended() const { return finish_ != runtime::FinishReason::kNone; }
+  [[nodiscard]] runtime::FinishReason finish() const { return finish_; }
+  [[nodiscard]] const Status& status() const { return status_; }  // not ok: failed
+  [[nodiscard]] uint64_t tokens() const { return tokens_; }
+  [[nodiscard]] uint64_t reasoning_tokens() const { return reasoning_tokens_; }
+
+ private:
+  bool keep_ids_;
+  std::optional<uint32_t> end_of_reasoning_;
+  ReasoningSplitter splitter_;
+  AnswerDelta delta_;
+  bool news_ = false;
+  size_t waiting_bytes_ = 0;
+  runtime::FinishReason finish_ = runtime::FinishReason::kNone;
+  Status status_;
+  uint64_t tokens_ = 0, reasoning_tokens_ = 0;
+};
+
+}  // namespace hadal::serve

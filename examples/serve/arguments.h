@@ -1,0 +1,38 @@
+// The flags of hadal-serve.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "common/program.h"
+#include "hadal/runtime/drafter.h"
+#include "serve/server_options.h"
+
+namespace hadal::serve {
+
+inline const std::map<std::string, runtime::DraftSource> kDraftSources = {
+    {"mtp", runtime::DraftSource::kMtp},
+    {"ngram", runtime::DraftSource::kNgram},
+    {"both", runtime::DraftSource::kBoth}};
+
+struct Arguments {
+  examples::ModelRequest model;
+  ServerOptions server;
+  std::string name;  // empty: the directory's
+  std::string api_key, api_key_file;
+  uint32_t rows = 32, max_queue = 256;
+  uint64_t cache_tokens = 0;
+  uint32_t max_prompt_tokens = 0, swap_mib = 0;
+  std::string speculate;  // of kDraftSources; empty: off
+  uint32_t draft_depth = 1;
+  bool quiet = false;
+};
+
+// `arguments` must outlive the parsing.
+void add_arguments(CLI::App& app, Arguments& arguments);
+// What follows from several flags, or from files that they name. Errors: kIo, kInvalidArgument.
+[[nodiscard]] Status finish_arguments(Arguments& arguments);
+
+}  // namespace hadal::serve

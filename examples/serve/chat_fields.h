@@ -1,0 +1,16 @@
+// The fields that only chats have: messages and tools.
+#pragma once
+
+#include "serve/generate_request.h"
+
+namespace hadal::serve {
+
+// "messages", with contents of text parts made one text, "chat_template_kwargs" and
+// "add_generation_prompt". Whatever else a message has goes to the template as it is.
+void read_messages(Fields& fields, GenerateRequest& request);
+
+// "tools" and "tool_choice": "auto" gives the tools to the template, "none" gives it none; to make
+// the model call one is not supported.
+void read_tools(Fields& fields, GenerateRequest& request);
+
+}  // namespace hadal::serve

@@ -1,0 +1,73 @@
+// The bodies of /v1/completions and /v1/chat/completions: what a client may ask for. Pure: neither
+// model nor tokenizer. Fields of OpenAI with their meaning, and those of vLLM that say more about
+// sampling; unknown ones are ignored, ones of a wrong type or value are refused by name, and so are
+// those that would change the answer and are not supported.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "hadal/runtime/sampling_options.h"
+#include "serve/json.h"
+
+namespace hadal::serve {
+
+enum class AnswerKind { kCompletion, kChat };
+
+struct ResponseFormat {
+  enum class Type { kText, kJsonObject, kJsonSchema } type = Type::kText;
+  std::string schema;  // JSON text, with kJsonSchema
+};
+
+using Prompt = std::variant<std::string, std::vector<uint32_t>>;
+
+struct GenerateRequest {
+  AnswerKind kind = AnswerKind::kCompletion;
+  std::string model;            // empty: not said
+  std::vector<Prompt> prompts;  // of completions
+  bool echo = false;            // the prompt in front of the text
+  bool add_special_tokens = true;
+  // Of chats, as JSON texts (hadal/model/chat_template.h).
+  std::string messages, tools, template_variables = "{}";
+  bool add_generation_prompt = true;
+
+  uint32_t n = 1;  // answers of each prompt
+  std::optional<uint32_t> max_tokens;
+  runtime::SamplingOptions sampling;
+  std::optional<uint64_t> seed;
+  std::vector<std::string> stop;
+  std::vector<uint32_t> stop_token_ids;
+  bool ignore_eos = false;
+  std::optional<uint32_t> logprobs;  // of the token, and of that many of the most probable ones
+  bool return_token_ids = false;
+  bool stream = false, include_usage = false;
+  ResponseFormat format;
+};
+
+// What is refused without a look at the model.
+struct RequestLimits {
+  uint32_t choices = 128;  // prompts times n
+  uint32_t stop_strings = 16;
+  uint32_t stop_string_bytes = 4096;
+  uint32_t logit_biases = 1024;
+  JsonLimits json;
+};
+
+// `body`: bytes of a client, whatever they are.
+[[nodiscard]] Outcome<GenerateRequest> parse_completion_request(std::string_view body,
+                                                                const RequestLimits& limits = {});
+[[nodiscard]] Outcome<GenerateRequest> parse_chat_request(std::string_view body,
+                                                          const RequestLimits& limits = {});
+
+// The body of /tokenize: "prompt", or "messages" with what goes with them.
+[[nodiscard]] Outcome<GenerateRequest> parse_tokenize_request(std::string_view body,
+                                                              const RequestLimits& limits = {});
+// The body of /detokenize: "tokens".
+[[nodiscard]] Outcome<std::vector<uint32_t>> parse_detokenize_request(
+    std::string_view body, const RequestLimits& limits = {});
+
+}  // namespace hadal::serve
