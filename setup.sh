@@ -22,7 +22,11 @@ packages="ca-certificates cmake g++ ninja-build pkg-config libeigen3-dev libfmt-
 python="python3 python3-numpy python3-pip python3-setuptools python3-venv python3-wheel"
 case $mode in
   python) packages="$packages $python" ;;
-  test | all) packages="$packages $python python3-pytest libgtest-dev vulkan-validationlayers doxygen" ;;
+  test | all)
+    packages="$packages $python python3-pytest libgtest-dev vulkan-validationlayers doxygen curl"
+    # The clients of hadal-serve.
+    command -v node >/dev/null 2>&1 || packages="$packages nodejs"
+    command -v npm >/dev/null 2>&1 || packages="$packages npm" ;;
 esac
 [ "$mode" = all ] && packages="$packages mmdebstrap clang"
 
@@ -36,6 +40,15 @@ apt_update() {
   apt_updated=yes
 }
 
+# hadal-serve wants Boost 1.81 or newer: Debian 12 has it beside an older default.
+has_boost() { grep -q 'BOOST_VERSION \(108[1-9]\|109\|1[1-9]\)' /usr/include/boost/version.hpp 2>/dev/null; }
+if ! has_boost; then
+  apt_update
+  boost=libboost-dev
+  if apt-cache show libboost1.81-dev >/dev/null 2>&1; then boost=libboost1.81-dev; fi
+  packages="$packages $boost"
+fi
+
 missing=""
 for p in $packages; do installed "$p" || missing="$missing $p"; done
 if [ -n "$missing" ]; then
@@ -44,6 +57,19 @@ if [ -n "$missing" ]; then
   # shellcheck disable=SC2086  # a list of words
   as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing \
     >/dev/null || die "apt-get install failed:$missing"
+fi
+
+# The client that hadal-serve's tests use, as it is published: version and hash stand in the lock file.
+if [ "$mode" = test ] || [ "$mode" = all ]; then
+  client=.cache/serve-client
+  if ! cmp -s tests/serve/package-lock.json "$client/complete"; then
+    say "fetching the npm package openai into $client/"
+    mkdir -p "$client"
+    cp tests/serve/package.json tests/serve/package-lock.json "$client/"
+    (cd "$client" && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error >/dev/null) ||
+      die "npm ci failed in $client"
+    cp tests/serve/package-lock.json "$client/complete"
+  fi
 fi
 
 # VulkanMemoryAllocator is packaged from Debian 13 on; elsewhere its header comes with the sysroot.

@@ -99,3 +99,19 @@ function(hadal_add_program_tests program)
   add_test(NAME ${program}_slow/${driver} COMMAND ${program} --gtest_filter=ProgramsSlow.*)
   set_tests_properties(${program}_slow/${driver} PROPERTIES LABELS slow ENVIRONMENT "${environment}")
 endfunction()
+
+# hadal_add_serve_tests(): hadal-serve with the clients of tests/serve, on the newest driver. The long forms, with
+# HADAL_TEST_ALL, take some minutes.
+function(hadal_add_serve_tests)
+  find_program(HADAL_PYTHON3 python3 REQUIRED)
+  set(environment "HADAL_SERVE=$<TARGET_FILE:hadal-serve>" "HADAL_FABLES=${PROJECT_SOURCE_DIR}/examples/models/fables"
+      "HADAL_SERVE_NODE_MODULES=${PROJECT_SOURCE_DIR}/.cache/serve-client/node_modules"
+      "HADAL_SERVE_CACHE=${PROJECT_BINARY_DIR}/serve-cache" "PYTHONDONTWRITEBYTECODE=1")
+  if(HADAL_SYSROOT)
+    list(APPEND environment "HADAL_TEST_LAUNCHER=${HADAL_SYSROOT}/run")
+  endif()
+  foreach(test IN ITEMS clients hostile load)
+    add_test(NAME serve_${test} COMMAND "${HADAL_PYTHON3}" "${CMAKE_CURRENT_SOURCE_DIR}/serve/${test}_test.py")
+    set_tests_properties(serve_${test} PROPERTIES LABELS vulkan TIMEOUT 900 ENVIRONMENT "${environment}")
+  endforeach()
+endfunction()

@@ -1,0 +1,363 @@
+// The server on a real socket over a stand-in for the engine, which does what a test tells it:
+// queue limits, failures at every time, clients that leave, the end.
+#include <arpa/inet.h>
+#include <gtest/gtest.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <map>
+#include <mutex>
+#include <thread>
+
+#include "serve/json.h"
+#include "serve/server.h"
+
+namespace hadal::serve {
+namespace {
+
+using namespace std::chrono_literals;
+using runtime::EngineRequest;
+using runtime::EngineToken;
+using runtime::FinishReason;
+
+// Requests get the token 300 with the text "x" at each step, until max_new_tokens.
+struct Script {
+  std::atomic<bool> hold{false};     // steps give nothing
+  std::atomic<uint32_t> fail_at{0};  // the token of each request that fails; 0: none
+  std::atomic<Errc> failure{Errc::kOutOfDeviceMemory};
+  std::atomic<uint32_t> added{0}, cancelled{0}, most_at_once{0}, delay_us{0};
+  std::mutex mutex;
+  std::vector<EngineRequest> requests;  // as they came
+};
+
+class StandIn : public runtime::StepSource {
+ public:
+  explicit StandIn(Script& script) : script_(script) {}
+  Status check(const EngineRequest& request) const override {
+    if (request.priority == 99) return {Errc::kInvalidArgument, "engine: no such priority"};
+    return {};
+  }
+  Result<runtime::RequestId> add(const EngineRequest& request) override {
+    const std::scoped_lock lock(script_.mutex);
+    script_.requests.push_back(request);
+    live_[++last_] = {request.max_new_tokens, 0, request.deadline};
+    ++script_.added;
+    script_.most_at_once = std::max<uint32_t>(script_.most_at_once, uint32_t(live_.size()));
+    return last_;
+  }
+  void cancel(runtime::RequestId id) override { script_.cancelled += uint32_t(live_.erase(id)); }
+  Result<std::vector<EngineToken>> step() override {
+    std::this_thread::sleep_for(
+        std::chrono::microseconds(script_.hold ? 1000 : script_.delay_us.load()));
+    std::vector<EngineToken> tokens;
+    for (auto it = live_.begin(); it != live_.end();) {
+      Live& live = it->second;
+      EngineToken token;
+      token.request = it->first, token.id = 300, token.text = "x";
+      if (live.deadline && *live.deadline < std::chrono::steady_clock::now()) {
+        token.has_token = false, token.text.clear(), token.finish = FinishReason::kDeadline;
+      } else if (script_.hold) {
+        ++it;
+        continue;
+      } else if (++live.given >= script_.fail_at && script_.fail_at != 0) {
+        token.has_token = false, token.text.clear(), token.finish = FinishReason::kFailed;
+        token.status = {script_.failure, "engine: told to fail"};
+      } else if (live.given == live.most) {
+        token.finish = FinishReason::kLength;
+      }
+      it = token.finish == FinishReason::kNone ? std::next(it) : live_.erase(it);
+      tokens.push_back(std::move(token));
+    }
+    return tokens;
+  }
+  runtime::EngineStats stats() const override {
+    runtime::EngineStats stats;
+    stats.pages.used = uint32_t(live_.size());  // a page each
+    return stats;
+  }
+
+ private:
+  struct Live {
+    uint32_t most = 0, given = 0;
+    std::optional<std::chrono::steady_clock::time_point> deadline;
+  };
+  Script& script_;
+  std::map<runtime::RequestId, Live> live_;
+  runtime::RequestId last_ = 0;
+};
+
+const ServedModel& model() {
+  static const ServedModel served = [] {
+    auto tokenizer = model::Tokenizer::load(HADAL_SOURCE_DIR "/examples/models/fables");
+    EXPECT_TRUE(tokenizer.ok());
+    ServedModel::Options options;
+    options.name = "m", options.context = 4096, options.vocab = 2048, options.end_ids = {1};
+    return ServedModel(std::move(*tokenizer), {}, options);
+  }();
+  return served;
+}
+
+class Running {
+ public:
+  explicit Running(ServerOptions options = {}) {
+    auto runner = runtime::EngineRunner::create(std::make_unique<StandIn>(script));
+    EXPECT_TRUE(runner.ok());
+    runner_ = std::move(*runner);
+    options.port = 0;
+    options.log = [this](std::string_view line) { log += std::string(line) + "\n"; };
+    auto server = Server::create(model(), *runner_, std::move(options));
+    EXPECT_TRUE(server.ok()) << server.status().message();
+    server_ = std::move(*server);
+    port = server_->port();
+    thread_ = std::thread([this] { server_->run(/*signals=*/false); });
+  }
+  ~Running() { end(); }
+  void stop() { server_->stop(); }
+  void end() {
+    if (!thread_.joinable()) return;
+    stop();
+    thread_.join();
+  }
+  Script script;
+  uint16_t port = 0;
+  std::string log;  // to be read behind end()
+
+ private:
+  std::unique_ptr<runtime::EngineRunner> runner_;
+  std::unique_ptr<Server> server_;
+  std::thread thread_;
+};
+
+// A client that waits.
+class Client {
+ public:
+  explicit Client(const Running& server) : fd_(socket(AF_INET, SOCK_STREAM, 0)) {
+    sockaddr_in address{};
+    address.sin_family = AF_INET, address.sin_port = htons(server.port);
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    EXPECT_EQ(connect(fd_, reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
+    const timeval patience{60, 0};
+    setsockopt(fd_, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+  }
+  ~Client() { leave(); }
+  void leave() {
+    if (fd_ >= 0) close(fd_);
+    fd_ = -1;
+  }
+  void send(const std::string& bytes) {
+    EXPECT_EQ(::send(fd_, bytes.data(), bytes.size(), MSG_NOSIGNAL), ssize_t(bytes.size()));
+  }
+  void post(const std::string& body) {
+    send("POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: " +
+         std::to_string(body.size()) + "\r\n\r\n" + body);
+  }
+  void get(const std::string& path) {
+    send("GET " + path + " HTTP/1.1\r\nHost: localhost\r\n\r\n");
+  }
+  // Until `end` has come; what is behind it waits for the next call.
+  std::string until(const std::string& end) {
+    while (true) {
+      if (const size_t at = in_.find(end); at != in_.npos) {
+        std::string text = in_.substr(0, at + end.size());
+        in_.erase(0, at + end.size());
+        return text;
+      }
+      char bytes[4096];
+      const ssize_t got = recv(fd_, bytes, sizeof bytes, 0);
+      if (got <= 0) return std::exchange(in_, "") + "<end>";
+      in_.append(bytes, size_t(got));
+    }
+  }
+  // Status and body of an answer that is whole.
+  std::pair<int, std::string> answer() {
+    const std::string head = until("\r\n\r\n");
+    const size_t at = head.find("Content-Length: ");
+    if (at == head.npos) return {-1, head};
+    const size_t length = std::stoul(head.substr(at + 16));
+    while (in_.size() < length) {
+      char bytes[4096];
+      const ssize_t got = recv(fd_, bytes, sizeof bytes, 0);
+      if (got <= 0) return {-2, in_};
+      in_.append(bytes, size_t(got));
+    }
+    std::string body = in_.substr(0, length);
+    in_.erase(0, length);
+    return {std::stoi(head.substr(9, 3)), body};
+  }
+
+ private:
+  int fd_;
+  std::string in_;
+};
+
+template <class Check>
+void eventually(Check&& check) {
+  for (int i = 0; i < 6000 && !check(); ++i) std::this_thread::sleep_for(10ms);
+  EXPECT_TRUE(check());
+}
+
+const std::string kWhole = R"({"prompt":"a","max_tokens":3})";
+const std::string kStream = R"({"prompt":"a","max_tokens":3,"stream":true})";
+const std::string kEndless = R"({"prompt":"a","max_tokens":1000000000,"stream":true})";
+
+TEST(ServeSocketHost, TooManyRequestsAreTold) {
+  ServerOptions options;
+  options.max_requests = 3;
+  Running server(options);
+  server.script.hold = true;
+  Client a(server), b(server), c(server);
+  a.post(R"({"prompt":"a","max_tokens":2,"n":2})");
+  eventually([&] { return server.script.added == 2; });
+  b.post(R"({"prompt":"a","n":2})");  // one place is left, and it asks for two
+  const auto [status, body] = b.answer();
+  EXPECT_EQ(status, 429);
+  EXPECT_NE(body.find("\"rate_limit_error\""), body.npos);
+  b.post(kWhole);
+  server.script.hold = false;
+  EXPECT_EQ(b.answer().first, 200);
+  EXPECT_EQ(a.answer().first, 200);
+  c.post(R"({"prompt":["a","b","c","d"]})");
+  EXPECT_EQ(c.answer().first, 429);
+  server.end();
+  EXPECT_EQ(server.script.added, 3u);
+}
+
+TEST(ServeSocketHost, FailuresHaveAStatusBeforeTheFirstTokenAndAnEventBehindIt) {
+  Running server;
+  Client client(server);
+  server.script.fail_at = 1;
+  for (const std::string& body : {kWhole, kStream}) {
+    client.post(body);
+    const auto [status, text] = client.answer();
+    EXPECT_EQ(status, 500);
+    EXPECT_NE(text.find("engine: told to fail"), text.npos) << text;
+  }
+  server.script.fail_at = 2;
+  client.post(kWhole);
+  EXPECT_EQ(client.answer().first, 500);
+  server.script.fail_at = 0;
+  client.post(kEndless);
+  EXPECT_TRUE(client.until("data: ").starts_with("HTTP/1.1 200"));
+  server.script.fail_at = 1;
+  const std::string events = client.until("0\r\n\r\n");
+  EXPECT_NE(events.find("data: {\"error\":{\"message\":\"engine: told to fail\""), events.npos);
+  EXPECT_NE(events.find("data: [DONE]"), events.npos);
+  client.get("/health");
+  EXPECT_EQ(client.answer().first, 200);
+  server.script.failure = Errc::kDeviceLost;
+  client.post(kWhole);
+  EXPECT_EQ(client.answer().first, 503);
+  client.get("/health");
+  const auto [status, health] = client.answer();
+  EXPECT_EQ(status, 503);
+  EXPECT_NE(health.find("\"device_lost\""), health.npos);
+}
+
+TEST(ServeSocketHost, TimeIsLimited) {
+  ServerOptions options;
+  options.request_seconds = 0.2;
+  Running server(options);
+  Client client(server);
+  server.script.hold = true;  // not a token in time
+  for (const std::string& body : {kWhole, kStream}) {
+    client.post(body);
+    EXPECT_EQ(client.answer().first, 504);
+  }
+  server.script.hold = false;
+  server.script.delay_us = 1000;
+  client.post(R"({"prompt":"a","max_tokens":1000000000})");  // what there is then is the answer
+  const auto [status, body] = client.answer();
+  EXPECT_EQ(status, 200);
+  EXPECT_NE(body.find("\"finish_reason\":\"length\""), body.npos);
+}
+
+TEST(ServeSocketHost, WhoLeavesIsCancelled) {
+  Running server;
+  server.script.delay_us = 200;
+  for (const std::string& body :
+       {kEndless, std::string(R"({"prompt":"a","max_tokens":1000000000,"n":3})")}) {
+    const uint32_t before = server.script.cancelled;
+    const uint32_t added = server.script.added, wanted = body == kEndless ? 1 : 3;
+    Client client(server);
+    client.post(body);
+    eventually([&] { return server.script.added == added + wanted; });
+    client.leave();
+    eventually([&] { return server.script.cancelled == before + wanted; });
+  }
+  // A request that waits behind the one under way does not hide that its client leaves.
+  Client ahead(server);
+  const uint32_t before = server.script.cancelled;
+  ahead.post(kEndless);
+  (void)ahead.until("data: ");
+  ahead.send(std::string(1 << 20, 'x'));
+  ahead.leave();
+  eventually([&] { return server.script.cancelled == before + 1; });
+  server.end();
+  EXPECT_NE(server.log.find(" 499 "), server.log.npos) << server.log;
+}
+
+TEST(ServeSocketHost, AnswersOfALongPromptWaitForItsPages) {
+  Running server;
+  server.script.hold = true;
+  Client client(server);
+  std::string ids = "5";
+  for (int i = 0; i < 99; ++i) ids += ",5";
+  client.post(R"({"max_tokens":2,"n":3,"seed":4,"prompt":[)" + ids + "]}");
+  eventually([&] { return server.script.added == 1; });
+  std::this_thread::sleep_for(20ms);
+  EXPECT_EQ(server.script.added, 1u);
+  server.script.hold = false;
+  const auto [status, body] = client.answer();
+  EXPECT_EQ(status, 200);
+  const auto json = parse_json(body);
+  ASSERT_TRUE(json.ok());
+  EXPECT_EQ((*json)["usage"]["prompt_tokens"], 100);
+  EXPECT_EQ((*json)["usage"]["completion_tokens"], 6);
+  for (const Json& choice : (*json)["choices"]) EXPECT_EQ(choice["text"], "xx");
+  server.end();
+  ASSERT_EQ(server.script.requests.size(), 3u);
+  for (uint32_t i = 0; i < 3; ++i) {
+    EXPECT_EQ(server.script.requests[i].sampling.seed, seed_of_answer(4, i));
+  }
+}
+
+TEST(ServeSocketHost, TheEndGivesTimeAndThenAnError) {
+  ServerOptions options;
+  options.grace_seconds = 0.3;
+  Running server(options);
+  server.script.delay_us = 1000;
+  Client idle(server), stream(server), whole(server), brief(server);
+  stream.post(kEndless);
+  whole.post(R"({"prompt":"a","max_tokens":1000000000})");
+  brief.post(R"({"prompt":"a","max_tokens":30,"stream":true})");
+  eventually([&] { return server.script.added == 3; });
+  server.stop();
+  EXPECT_EQ(idle.until("never"), "<end>");
+  EXPECT_NE(brief.until("[DONE]").find("\"finish_reason\":\"length\""), std::string::npos);
+  const std::string last = stream.until("[DONE]");
+  EXPECT_NE(last.find("\"code\":\"server_stopping\""), last.npos);
+  EXPECT_EQ(whole.answer().first, 503);
+  server.end();
+  EXPECT_EQ(server.script.cancelled, 2u);
+}
+
+TEST(ServeSocketHost, AddressesThatAreNoneAreRefused) {
+  Script script;
+  auto runner = runtime::EngineRunner::create(std::make_unique<StandIn>(script));
+  ASSERT_TRUE(runner.ok());
+  ServerOptions options;
+  options.host = "256.0.0.1 ";
+  EXPECT_EQ(Server::create(model(), **runner, options).status().message(),
+            "--host: must be an address of this machine, got 256.0.0.1 ");
+  Running server;
+  options.host = "127.0.0.1", options.port = server.port;
+  const Status taken = Server::create(model(), **runner, options).status();
+  EXPECT_EQ(taken.code(), Errc::kIo);
+  EXPECT_TRUE(taken.message().starts_with("--port: cannot listen on 127.0.0.1:"));
+}
+
+}  // namespace
+}  // namespace hadal::serve
