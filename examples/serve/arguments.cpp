@@ -97,7 +97,11 @@ Status finish_arguments(Arguments& a) {
     a.name = directory.filename().string();
   }
   if (a.name.empty()) a.name = "model";
-  std::string keys = a.api_key;
+  // An unset variable in --api-key "$KEY" must not open the server to everyone.
+  if (a.api_key && a.api_key->empty()) {
+    return {Errc::kInvalidArgument, "--api-key: must be a key, got an empty one"};
+  }
+  std::string keys = a.api_key.value_or("");
   if (!a.api_key_file.empty()) {
     HADAL_ASSIGN(keys, examples::read_text(a.api_key_file));
   }

@@ -3,6 +3,7 @@
 
 #include <CLI/CLI.hpp>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -21,7 +22,8 @@ struct Arguments {
   examples::ModelRequest model;
   ServerOptions server;
   std::string name;  // empty: the directory's
-  std::string api_key, api_key_file;
+  std::optional<std::string> api_key;
+  std::string api_key_file;
   uint32_t rows = 32, max_queue = 256;
   uint64_t cache_tokens = 0;
   uint32_t max_prompt_tokens = 0, swap_mib = 0;
