@@ -7,7 +7,7 @@ import os
 import subprocess
 import tempfile
 
-from harness import ASSISTANT, BEGIN, USER, Client, Server, ask, metrics, model_with_template, run, until
+from harness import ASSISTANT, BEGIN, FABLES, USER, Client, Server, ask, metrics, model_with_template, run, until
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 PROMPT = "Once upon a time"
@@ -333,6 +333,9 @@ async def chat_and_keys_and_node():
             await chat(server)
             print("  chat", flush=True)
             assert server.stop()[0] == 0
+        refused = subprocess.run([os.environ["HADAL_SERVE"], FABLES, "--port", "0", "--api-key", ""], capture_output=True,
+                                 text=True, timeout=60)
+        assert refused.returncode == 2 and "--api-key: must be a key, got an empty one" in refused.stderr
         with Server("--api-key-file", keys, "--cors-origin", "https://example.com", "--speculate",
                     "--log-prompts", model=model) as server:
             for key, status in (("", 401), ("Bearer firs", 401), ("Bearer first key", 200), ("bearer second", 200),

@@ -1,7 +1,7 @@
 """Starts hadal-serve and talks to it over plain sockets; used by the tests beside this file.
 
 Environment: HADAL_SERVE the program, HADAL_TEST_LAUNCHER what starts it (optional), HADAL_FABLES the model,
-HADAL_SERVE_NODE_MODULES where npm has put the client, HADAL_SERVE_CACHE for pipelines (optional), HADAL_TEST_ALL
+HADAL_SERVE_NODE_MODULES where setup.sh has put the client, HADAL_SERVE_CACHE for pipelines (optional), HADAL_TEST_ALL
 the long forms."""
 
 import asyncio
