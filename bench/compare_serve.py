@@ -40,9 +40,10 @@ class Runs:
             for name in FIGURES:
                 figures.setdefault(name, []).append(run[name])
 
-    def load(self, who, words, environment=None):
+    def load(self, who, words, environment=None, rounds=None):
         """The client may use both cores: what it takes of the server's is the server's business, and is printed."""
-        words = self.command(words + ["--streams", ",".join(map(str, self.args.streams)), "--rounds", str(self.args.rounds)],
+        words = self.command(words + ["--streams", ",".join(map(str, self.args.streams)), "--rounds",
+                                      str(rounds or self.args.rounds)],
                              self.args.cores)
         begin = time.monotonic()
         done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=self.args.timeout)
@@ -85,7 +86,8 @@ class Runs:
             "llama-server", "-m", f"{self.args.work}/fables-q8_0.gguf", "--port", str(self.args.port), "-np", str(most), "-c",
             str(most * 256), "--alias", "fables"] + where
         with self.server(words, None, f"http://127.0.0.1:{self.args.port}/health"):
-            self.load(f"llama-server {backend}, {threads} threads", [self.bench, "--server", f"127.0.0.1:{self.args.port}"])
+            self.load(f"llama-server {backend}, {threads} threads",
+                      [self.bench, "--server", f"127.0.0.1:{self.args.port}", "--reconnect"], rounds=1 if backend == "Vulkan" else None)
 
     def median(self, who, streams, figure):
         values = self.samples.get((who, streams), {}).get(figure)
@@ -133,7 +135,7 @@ def main():
     parser.add_argument("--cores", default="0,1")
     parser.add_argument("--workers", type=numbers, default=[0], help="the driver's, for hadal")
     parser.add_argument("--threads", type=numbers, default=[1, 2], help="of llama-server's CPU backend")
-    parser.add_argument("--vulkan", type=numbers, default=[2], help="the driver's workers for llama-server")
+    parser.add_argument("--vulkan", type=lambda text: numbers(text) if text else [], default=[2], help="the driver's workers for llama-server")
     parser.add_argument("--streams", type=numbers, default=[1, 32])
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--rounds", type=int, default=3, help="in each turn")
@@ -151,10 +153,10 @@ def main():
             runs.llama("CPU", threads)
         for threads in args.vulkan if turn == 0 else []:  # slow: one turn
             runs.llama("Vulkan", threads)
-    show(runs)
-    if args.json:
-        with open(args.json, "w") as out:
-            json.dump([{"who": w, "streams": s, **f} for (w, s), f in runs.samples.items()], out, indent=1)
+        show(runs)
+        if args.json:
+            with open(args.json, "w") as out:
+                json.dump([{"who": w, "streams": s, **f} for (w, s), f in runs.samples.items()], out, indent=1)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ struct ServeOptions {
   std::string model_dir, url, model = "fables";
   std::vector<uint32_t> streams{1, 32};
   uint32_t requests = 4, least = 32, most = 128, rounds = 3;  // requests of each stream
+  bool reconnect = false;
 };
 
 // The engine with the options of hadal-serve.
@@ -106,10 +107,9 @@ void serve_bench(const ServeOptions& o) {
     return run_all(o, [&](const auto& load, uint32_t n) { return engine.run(load, n); });
   }
   const size_t colon = o.url.rfind(':');
-  const std::string host = o.url.substr(0, colon);
-  const auto port = uint16_t(std::stoul(o.url.substr(colon + 1)));
-  run_all(
-      o, [&](const auto& load, uint32_t n) { return run_http_load(host, port, o.model, load, n); });
+  const HttpTarget target{o.url.substr(0, colon), o.model,
+                          uint16_t(std::stoul(o.url.substr(colon + 1))), !o.reconnect};
+  run_all(o, [&](const auto& load, uint32_t n) { return run_http_load(target, load, n); });
 }
 
 }  // namespace
@@ -126,6 +126,7 @@ int main(int argc, char** argv) {
   app.add_option("--least", options.least, "tokens of an answer")->capture_default_str();
   app.add_option("--most", options.most, "tokens of an answer")->capture_default_str();
   app.add_option("--rounds", options.rounds)->capture_default_str();
+  app.add_flag("--reconnect", options.reconnect, "a connection for each request");
   app.require_option(1, 0);
   CLI11_PARSE(app, argc, argv);
   try {

@@ -32,11 +32,15 @@ struct LoadResult {
 // Of sorted or unsorted values; 0 where there are none.
 [[nodiscard]] double percentile(std::vector<double> values, double percent);
 
-// Streams of POST /v1/completions to host:port, `streams` at a time, each on a connection that it
-// keeps. One thread. Throws std::runtime_error when the server refuses, ends or answers other than
-// asked.
-[[nodiscard]] LoadResult run_http_load(const std::string& host, uint16_t port,
-                                       const std::string& model,
+struct HttpTarget {
+  std::string host, model;  // host: an IPv4 address
+  uint16_t port = 0;
+  bool keep_alive = true;  // llama-server closes behind a stream: a connection for each request
+};
+
+// Streams of POST /v1/completions, `streams` at a time. One thread. Throws std::runtime_error when
+// the server refuses, ends or answers other than asked.
+[[nodiscard]] LoadResult run_http_load(const HttpTarget& target,
                                        const std::vector<LoadRequest>& load, uint32_t streams);
 
 }  // namespace hadal::bench
