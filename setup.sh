@@ -3,7 +3,7 @@
 #   ./setup.sh demo    compiler, libraries, shader tools, a Vulkan driver
 #   ./setup.sh python  also what pip needs to build the Python package, and NumPy
 #   ./setup.sh test    that, GoogleTest, pytest, the validation layers and Doxygen
-#   ./setup.sh all     also what only ./test.sh --all needs: mmdebstrap, clang
+#   ./setup.sh all     also what only ./test.sh --all needs: mmdebstrap, clang, chromium
 # Where the system's packages are too old (Debian 12) the few that must be newer are unpacked, not
 # installed, from Debian testing into .sysroot/: Vulkan headers, shader tools, and Mesa's CPU driver.
 # Needs no root beyond apt-get install (sudo is used only when not root).
@@ -26,7 +26,7 @@ case $mode in
     packages="$packages $python python3-pytest libgtest-dev vulkan-validationlayers doxygen curl"
     command -v node >/dev/null 2>&1 || packages="$packages nodejs" ;;  # for a client of hadal-serve
 esac
-[ "$mode" = all ] && packages="$packages mmdebstrap clang"
+[ "$mode" = all ] && packages="$packages mmdebstrap clang chromium"
 
 installed() { dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null | grep -qx installed; }
 as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }

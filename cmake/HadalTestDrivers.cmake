@@ -115,4 +115,9 @@ function(hadal_add_serve_tests)
     set_tests_properties(serve_${test} PROPERTIES LABELS vulkan TIMEOUT 900 SKIP_RETURN_CODE 77
                          ENVIRONMENT "${environment}")
   endforeach()
+  # The page in headless Chromium; what it looks like is left beside the test's cache.
+  file(MAKE_DIRECTORY "${PROJECT_BINARY_DIR}/serve-screenshots")
+  add_test(NAME serve_page COMMAND "${HADAL_PYTHON3}" "${CMAKE_CURRENT_SOURCE_DIR}/serve/page_test.py")
+  set_tests_properties(serve_page PROPERTIES LABELS slow TIMEOUT 900
+      ENVIRONMENT "${environment};HADAL_SERVE_SCREENSHOTS=${PROJECT_BINARY_DIR}/serve-screenshots")
 endfunction()

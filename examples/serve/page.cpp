@@ -23,7 +23,7 @@ Page page_with_nonce(const std::string& nonce) {
   }
   page.policy =
       "default-src 'none'; script-src 'nonce-" + nonce + "'; style-src 'nonce-" + nonce +
-      "'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+      "'; img-src data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
   return page;
 }
 
