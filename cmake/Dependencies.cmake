@@ -14,7 +14,7 @@ if(HADAL_BUILD_EXAMPLES OR HADAL_BUILD_BENCH)
 endif()
 
 # Boost.Asio and Boost.Beast, headers only; awaitables complete with tuples from 1.81 on.
-if((HADAL_BUILD_EXAMPLES OR HADAL_BUILD_TESTS) AND HADAL_BUILD_SERVE)
+if((HADAL_BUILD_EXAMPLES OR HADAL_BUILD_TESTS OR HADAL_FUZZ) AND HADAL_BUILD_SERVE)
   find_package(Boost 1.81)
   if(NOT Boost_FOUND)
     message(STATUS "hadal-serve is left out: no Boost 1.81 or newer (libboost1.81-dev or libboost-dev)")

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <random>
 
+#include "fuzz/seeds.h"
 #include "serve/answer_json.h"
 #include "serve/http.h"
 #include "serve/metrics.h"
@@ -397,14 +398,18 @@ TEST(ServeMetricsHost, TheRateIsOfWholeSeconds) {
 }
 
 TEST(ServeRequestHost, BytesOfAnyKindAreTakenOrRefused) {
-  const std::vector<std::string> seeds = {
-      R"({"model":"m","prompt":"Once","max_tokens":7,"temperature":0.5,"stop":["x"],"n":2})",
-      R"({"prompt":[[1,2],[3]],"logit_bias":{"5":-1},"seed":3,"logprobs":4,"stream":true})",
-      R"({"messages":[{"role":"user","content":[{"type":"text","text":"é"}]}],"tools":[{"a":1}]})",
-      R"({"messages":[{"role":"user","content":"a"}],"response_format":{"type":"json_schema","json_schema":{"schema":{}}}})",
-      R"({"tokens":[1,2,3]})",
-      "[[[[{}]]]]",
-      ""};
+  std::vector<std::string> seeds;
+  for (const hadal::fuzz::Seed& seed : hadal::fuzz::seeds_of("serve_request")) {
+    seeds.emplace_back(seed.bytes.begin(), seed.bytes.end());
+  }
+  ASSERT_FALSE(seeds.empty());
+  const auto taken_by = [&](auto parse) {
+    return std::count_if(seeds.begin(), seeds.end(),
+                         [&](const std::string& seed) { return parse(seed, {}).ok(); });
+  };
+  EXPECT_EQ(taken_by(parse_completion_request), 2);  // completion.json, ids.json
+  EXPECT_EQ(taken_by(parse_chat_request), 2);        // chat.json, schema.json
+  EXPECT_EQ(taken_by(parse_detokenize_request), 1);
   std::mt19937 random(17);
   hadal::testing::FuzzRounds rounds(3000);
   while (rounds.next()) {
