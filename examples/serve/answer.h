@@ -5,10 +5,12 @@
 #include <string>
 #include <vector>
 
+#include "common/reasoning.h"
 #include "hadal/runtime/engine_token.h"
-#include "serve/reasoning.h"
 
 namespace hadal::serve {
+
+using examples::ReasoningSplitter, examples::SplitText;
 
 struct TokenWithLogprobs {
   uint32_t id = 0;

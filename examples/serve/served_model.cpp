@@ -4,16 +4,9 @@
 
 #include <algorithm>
 
+#include "common/reasoning.h"
+
 namespace hadal::serve {
-namespace {
-
-// Where a template that thinks leaves the answer to begin.
-bool ends_in_open_thought(std::string_view text) {
-  while (!text.empty() && (text.back() == '\n' || text.back() == ' ')) text.remove_suffix(1);
-  return text.ends_with("<think>");
-}
-
-}  // namespace
 
 uint64_t seed_of_answer(uint64_t seed, uint32_t index) {
   if (index == 0) return seed;
@@ -85,7 +78,7 @@ Outcome<ServedModel::PromptTokens> ServedModel::render(const GenerateRequest& re
   if (!text.ok()) return error_of(text.status(), "messages");
   Outcome<std::vector<uint32_t>> ids = encode(*text, "messages", /*add_special=*/false);
   if (!ids.ok()) return std::move(ids.error());
-  return PromptTokens{std::move(*ids), ends_in_open_thought(*text)};
+  return PromptTokens{std::move(*ids), examples::ends_in_open_thought(*text)};
 }
 
 Outcome<std::vector<uint32_t>> ServedModel::tokenize(const GenerateRequest& request) const {

@@ -1,13 +1,18 @@
-#include "serve/reasoning.h"
+#include "common/reasoning.h"
 
 #include <algorithm>
 
-namespace hadal::serve {
+namespace hadal::examples {
 namespace {
 
 constexpr std::string_view kMark = "</think>";
 
 }  // namespace
+
+bool ends_in_open_thought(std::string_view text) {
+  while (!text.empty() && (text.back() == '\n' || text.back() == ' ')) text.remove_suffix(1);
+  return text.ends_with("<think>");
+}
 
 SplitText ReasoningSplitter::push(std::string_view piece) {
   SplitText split;
@@ -37,4 +42,4 @@ SplitText ReasoningSplitter::flush() {
   return split;
 }
 
-}  // namespace hadal::serve
+}  // namespace hadal::examples

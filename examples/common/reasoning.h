@@ -5,7 +5,10 @@
 #include <string>
 #include <string_view>
 
-namespace hadal::serve {
+namespace hadal::examples {
+
+// Whether a rendered template leaves the answer to begin with reasoning: it ends in "<think>".
+[[nodiscard]] bool ends_in_open_thought(std::string_view text);
 
 struct SplitText {
   std::string reasoning, answer;
@@ -29,4 +32,4 @@ class ReasoningSplitter {
   std::string held_;
 };
 
-}  // namespace hadal::serve
+}  // namespace hadal::examples
