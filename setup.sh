@@ -18,12 +18,12 @@ die() { printf 'setup: %s\n' "$*" >&2; exit 2; }
 command -v apt-get >/dev/null 2>&1 || die "this script knows apt only; see README.md for the list of packages"
 
 packages="ca-certificates cmake g++ ninja-build pkg-config libeigen3-dev libfmt-dev nlohmann-json3-dev
-          libpcre2-dev libcli11-dev libvulkan-dev mesa-vulkan-drivers glslc spirv-tools"
+          libpcre2-dev libcli11-dev libedit-dev libvulkan-dev mesa-vulkan-drivers glslc spirv-tools"
 python="python3 python3-numpy python3-pip python3-setuptools python3-venv python3-wheel"
 case $mode in
   python) packages="$packages $python" ;;
   test | all)
-    packages="$packages $python python3-pytest libgtest-dev vulkan-validationlayers doxygen curl"
+    packages="$packages $python python3-pytest libgtest-dev vulkan-validationlayers doxygen curl tmux"
     command -v node >/dev/null 2>&1 || packages="$packages nodejs" ;;  # for a client of hadal-serve
 esac
 [ "$mode" = all ] && packages="$packages mmdebstrap clang chromium"

@@ -24,6 +24,14 @@ else()
   set(HADAL_BUILD_SERVE OFF)
 endif()
 
+# Line editing of hadal-chat.
+if(HADAL_BUILD_EXAMPLES)
+  pkg_check_modules(LIBEDIT IMPORTED_TARGET libedit)
+  if(NOT LIBEDIT_FOUND)
+    message(STATUS "hadal-chat reads lines without editing and history: no libedit (libedit-dev)")
+  endif()
+endif()
+
 # Vulkan: headers only, the loader is opened at run time. The sysroot's are newer where there is one.
 find_path(HADAL_VULKAN_INCLUDE vulkan/vulkan_core.h
           HINTS "${HADAL_SYSROOT}/include" NO_CACHE REQUIRED)

@@ -1,0 +1,98 @@
+#include "chat/input.h"
+
+#include <algorithm>
+#include <cstdint>
+#include <utility>
+
+namespace hadal::chat {
+namespace {
+
+constexpr std::string_view kQuotes = "\"\"\"";
+
+// Where a block's text begins in the line that opens it: behind the quotes, which stand at its
+// begin or behind a command.
+std::optional<size_t> block_begin(std::string_view line) {
+  const size_t quotes = line.find(kQuotes);
+  if (quotes == line.npos) return {};
+  const std::string_view before = line.substr(0, quotes);
+  const bool behind_command =
+      before.starts_with('/') && !before.starts_with("//") && before.find(' ') == before.size() - 1;
+  if (before.empty() || behind_command) return quotes + kQuotes.size();
+  return {};
+}
+
+}  // namespace
+
+std::optional<Input> InputAssembler::push(std::string_view line) {
+  if (line.ends_with('\r')) line.remove_suffix(1);
+  if (open_ == Open::kNone) {
+    if (const auto begin = block_begin(line)) {
+      open_ = Open::kBlock;
+      input_.text = line.substr(0, *begin - kQuotes.size());
+      input_.literal = input_.text.empty();
+      line.remove_prefix(*begin);
+      first_line_ = true;
+      if (line.empty()) return {};  // the text begins in the next line
+    }
+  } else if (!first_line_) {
+    input_.text += '\n';
+  }
+  first_line_ = false;
+  if (open_ == Open::kBlock) {
+    const bool ends = line.ends_with(kQuotes);
+    if (ends) line.remove_suffix(kQuotes.size());
+    input_.text += line;
+    if (!ends) return {};
+    if (line.empty() && input_.text.ends_with('\n')) input_.text.pop_back();  // quotes on their own
+    return complete();
+  }
+  open_ = line.ends_with('\\') ? Open::kLine : Open::kNone;
+  if (open_ == Open::kLine) line.remove_suffix(1);
+  input_.text += line;
+  if (open_ == Open::kLine) return {};
+  return complete();
+}
+
+std::optional<Input> InputAssembler::complete() {
+  open_ = Open::kNone;
+  Input input = std::exchange(input_, {});
+  if (input.text.find_first_not_of(" \t\n\v\f\r") == std::string::npos) return {};
+  return input;
+}
+
+std::optional<Input> InputAssembler::finish() {
+  if (open_ != Open::kLine) return {};
+  return complete();
+}
+
+void InputAssembler::clear() {
+  open_ = Open::kNone;
+  input_ = {};
+  first_line_ = false;
+}
+
+std::optional<size_t> find_no_utf8(std::string_view text) {
+  const auto byte = [&](size_t i) { return i < text.size() ? uint8_t(text[i]) : uint8_t{0}; };
+  for (size_t i = 0; i < text.size();) {
+    const uint8_t first = byte(i);
+    const size_t length = first < 0x80                     ? 1
+                          : first >= 0xC2 && first <= 0xDF ? 2
+                          : (first & 0xF0) == 0xE0         ? 3
+                          : first >= 0xF0 && first <= 0xF4 ? 4
+                                                           : 0;
+    if (length == 0) return i;
+    for (size_t k = 1; k < length; ++k) {
+      if ((byte(i + k) & 0xC0) != 0x80) return i;
+    }
+    // Longer than needed, surrogates, beyond U+10FFFF.
+    const uint8_t second = byte(i + 1);
+    if ((first == 0xE0 && second < 0xA0) || (first == 0xED && second > 0x9F) ||
+        (first == 0xF0 && second < 0x90) || (first == 0xF4 && second > 0x8F)) {
+      return i;
+    }
+    i += length;
+  }
+  return {};
+}
+
+}  // namespace hadal::chat
