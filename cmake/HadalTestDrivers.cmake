@@ -121,3 +121,15 @@ function(hadal_add_serve_tests)
   set_tests_properties(serve_page PROPERTIES LABELS slow TIMEOUT 900
       ENVIRONMENT "${environment};HADAL_SERVE_SCREENSHOTS=${PROJECT_BINARY_DIR}/serve-screenshots")
 endfunction()
+
+# hadal_add_chat_tests(): hadal-chat on a terminal, on the newest driver.
+function(hadal_add_chat_tests)
+  find_program(HADAL_PYTHON3 python3 REQUIRED)
+  set(environment "HADAL_CHAT=$<TARGET_FILE:hadal-chat>" "HADAL_FABLES=${PROJECT_SOURCE_DIR}/examples/models/fables"
+      "HADAL_CHAT_CACHE=${PROJECT_BINARY_DIR}/chat-cache" "PYTHONDONTWRITEBYTECODE=1")
+  if(HADAL_SYSROOT)
+    list(APPEND environment "HADAL_TEST_LAUNCHER=${HADAL_SYSROOT}/run")
+  endif()
+  add_test(NAME chat_tmux COMMAND "${HADAL_PYTHON3}" "${CMAKE_CURRENT_SOURCE_DIR}/chat/tmux_test.py")
+  set_tests_properties(chat_tmux PROPERTIES LABELS vulkan TIMEOUT 900 SKIP_RETURN_CODE 77 ENVIRONMENT "${environment}")
+endfunction()
