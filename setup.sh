@@ -23,7 +23,7 @@ python="python3 python3-numpy python3-pip python3-setuptools python3-venv python
 case $mode in
   python) packages="$packages $python" ;;
   test | all)
-    packages="$packages $python python3-pytest libgtest-dev vulkan-validationlayers doxygen curl tmux"
+    packages="$packages $python python3-pytest libgtest-dev vulkan-validationlayers doxygen curl tmux dpkg-dev file"
     command -v node >/dev/null 2>&1 || packages="$packages nodejs" ;;  # for a client of hadal-serve
 esac
 [ "$mode" = all ] && packages="$packages mmdebstrap clang chromium"
