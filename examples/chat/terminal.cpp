@@ -78,6 +78,7 @@ NoEcho::NoEcho(bool enabled) {
   if (!enabled || tcgetattr(STDIN_FILENO, &g_shown) != 0) return;
   termios hidden = g_shown;
   hidden.c_lflag &= ~tcflag_t(ECHO);
+  hidden.c_lflag |= NOFLSH;  // Ctrl-C would drop what has been printed and is not yet shown
   g_hides = 1;
   handle(SIGTERM, on_end);
   handle(SIGHUP, on_end);

@@ -19,8 +19,9 @@ bool take_interrupt();
 // All of it; false when it cannot be written.
 [[nodiscard]] bool write_all(int fd, std::string_view text);
 
-// While it lives, what is typed is not shown, and waits for the next line; the terminal is as
-// before afterwards, also when SIGTERM or SIGHUP end the program.
+// While it lives, what is typed is not shown, and waits for the next line, also behind a Ctrl-C,
+// which takes nothing away that was printed before it; the terminal is as before afterwards, also
+// when SIGTERM or SIGHUP end the program.
 class NoEcho {
  public:
   explicit NoEcho(bool enabled);
