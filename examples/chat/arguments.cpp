@@ -28,17 +28,7 @@ void add_engine_flags(CLI::App& app, Arguments& a) {
   app.add_option("--chunk", a.model.max_tokens, "prompt tokens per prefill step")
       ->check(CLI::Range(1u, 65536u))
       ->capture_default_str();
-  auto* speculate =
-      app.add_flag("--speculate{mtp}", a.speculate,
-                   "draft tokens where it pays, answers are the same: --speculate or "
-                   "--speculate=mtp with the checkpoint's MTP layer, =ngram with what followed the "
-                   "last tokens before, =both with that where it exists")
-          ->check(CLI::IsMember(kDraftSources));
-  app.add_option("--draft-depth", a.draft_depth, "tokens to draft at once, at most")
-      ->check(CLI::Range(1u, runtime::kMaxDraftDepth))
-      ->needs(speculate)
-      ->capture_default_str();
-  app.add_flag("--always-draft", a.always_draft, "also where it does not pay")->needs(speculate);
+  examples::add_speculation_options(app, a.speculation);
   app.add_option("--device", a.model.device, "index or part of the name (hadal-info lists them)");
   examples::add_cache_option(app, a.model.cache_format);
   app.add_flag("--absorb-bf16", a.model.absorb_bf16, "bfloat16 copy of kv_b_proj for decode");

@@ -27,21 +27,15 @@ struct Terminal {
 // The file's template, the checkpoint's, or none.
 Result<std::optional<model::ChatTemplate>> load_template(const chat::Arguments& a,
                                                          const model::Tokenizer& tokenizer) {
-  std::optional<model::ChatTemplate> chat_template;
-  if (a.chat_template) {
-    const auto token = [&](std::optional<uint32_t> id) {
-      return id ? tokenizer.id_to_token(*id).value_or("") : std::string();
-    };
-    HADAL_ASSIGN(const std::string source, examples::read_text(*a.chat_template));
-    HADAL_ASSIGN(chat_template,
-                 model::ChatTemplate::parse(source, *a.chat_template, token(tokenizer.bos_id()),
-                                            token(tokenizer.eos_id())));
-    return chat_template;
-  }
-  Result<model::ChatTemplate> loaded = model::ChatTemplate::load(a.model.directory);
-  if (loaded.ok()) chat_template.emplace(std::move(*loaded));
-  if (loaded.ok() || loaded.status().code() == Errc::kUnsupported) return chat_template;
-  return loaded.status();
+  if (!a.chat_template) return examples::load_chat_template(a.model.directory);
+  const auto token = [&](std::optional<uint32_t> id) {
+    return id ? tokenizer.id_to_token(*id).value_or("") : std::string();
+  };
+  HADAL_ASSIGN(const std::string source, examples::read_text(*a.chat_template));
+  HADAL_ASSIGN(model::ChatTemplate parsed,
+               model::ChatTemplate::parse(source, *a.chat_template, token(tokenizer.bos_id()),
+                                          token(tokenizer.eos_id())));
+  return std::optional(std::move(parsed));
 }
 
 Result<chat::Conversation> begin_conversation(const chat::Arguments& a,
@@ -189,12 +183,8 @@ Status run(chat::Arguments& a, int& exit_code) {
   }
 
   runtime::EngineOptions options;
-  if (!a.speculate.empty()) {
-    options.speculate = true, options.draft_source = chat::kDraftSources.at(a.speculate);
-    options.draft_depth = a.draft_depth, options.always_draft = a.always_draft;
-    a.model.load_mtp = options.draft_source != runtime::DraftSource::kNgram;
-  }
-  options.max_requests = 1, options.max_rows = options.speculate ? 1 + a.draft_depth : 1;
+  options.max_requests = options.max_rows = 1;
+  examples::apply_speculation(a.speculation, options, a.model);
   a.model.decode_rows = a.model.max_logit_rows = options.max_rows;
   HADAL_ASSIGN(examples::LoadedModel loaded, examples::load_model(a.model));
   options.max_chunk = loaded.model->options().max_tokens;

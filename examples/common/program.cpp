@@ -277,6 +277,15 @@ Status check_tokenizer(const std::filesystem::path& directory, const model::Toke
                       tokenizer.vocab_size() - 1)};
 }
 
+Result<std::optional<model::ChatTemplate>> load_chat_template(
+    const std::filesystem::path& directory) {
+  std::optional<model::ChatTemplate> chat_template;
+  Result<model::ChatTemplate> loaded = model::ChatTemplate::load(directory);
+  if (loaded.ok()) chat_template.emplace(std::move(*loaded));
+  if (loaded.ok() || loaded.status().code() == Errc::kUnsupported) return chat_template;
+  return loaded.status();
+}
+
 Status check_ids(std::span<const uint32_t> ids, const model::ModelConfig& config) {
   if (ids.empty()) {
     return {Errc::kInvalidArgument, "the text must have at least one token, got 0"};

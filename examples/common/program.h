@@ -6,11 +6,13 @@
 #include <filesystem>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "hadal/device.h"
+#include "hadal/model/chat_template.h"
 #include "hadal/model/config.h"
 #include "hadal/model/model.h"
 #include "hadal/model/tokenizer.h"
@@ -69,6 +71,9 @@ void install_interrupt_handler();
 [[nodiscard]] Status check_tokenizer(const std::filesystem::path& directory,
                                      const model::Tokenizer& tokenizer,
                                      const model::ModelConfig& config);
+// None where the checkpoint has none. Errors: those of ChatTemplate::load.
+[[nodiscard]] Result<std::optional<model::ChatTemplate>> load_chat_template(
+    const std::filesystem::path& directory);
 // Errors: kInvalidArgument for no ids, or one outside the vocabulary.
 [[nodiscard]] Status check_ids(std::span<const uint32_t> ids, const model::ModelConfig& config);
 // The positions to plan for: `wanted`, or the model's for 0. Errors: kInvalidArgument beyond the

@@ -156,14 +156,9 @@ Status generate_batch(const BatchRequest& request) {
   }
   options.max_rows = uint32_t(std::min<size_t>(prompts.size(), request.rows));
   options.max_requests = options.max_rows;
-  if (request.speculate) {
-    options.speculate = true, options.draft_source = *request.speculate;
-    options.draft_depth = request.draft_depth, options.always_draft = request.always_draft;
-    options.max_rows *= 1 + request.draft_depth;  // guesses beside each token
-  }
   ModelRequest model = request.model;
   model.context = context;
-  model.load_mtp = request.speculate && *request.speculate != runtime::DraftSource::kNgram;
+  apply_speculation(request.speculation, options, model);
   model.decode_rows = model.max_logit_rows = options.max_rows;
   model.max_tokens = std::max(model.max_tokens, options.max_rows);
   model.pages = pages_for(prompts, request, context);

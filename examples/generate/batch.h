@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "common/program.h"
-#include "hadal/runtime/drafter.h"
+#include "common/speculation.h"
 #include "hadal/runtime/sampling_options.h"
 
 namespace hadal::examples {
@@ -20,9 +20,8 @@ struct BatchRequest {
   std::vector<std::string> stop;     // strings that end a text, in front of them
   std::optional<uint32_t> logprobs;  // EngineRequest's
   std::optional<std::string> trace_file;
-  std::optional<runtime::DraftSource> speculate;
-  uint32_t draft_depth = 1;
-  bool always_draft = false, ignore_eos = false, quiet = false;
+  SpeculationFlags speculation;
+  bool ignore_eos = false, quiet = false;
 };
 
 // Prints one JSON object per prompt, in the file's order, as soon as it and those before it are

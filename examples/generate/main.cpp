@@ -4,7 +4,6 @@
 
 #include <CLI/CLI.hpp>
 #include <chrono>
-#include <map>
 #include <optional>
 
 #include "common/program.h"
@@ -17,18 +16,13 @@ namespace {
 
 using namespace hadal;
 constexpr const char* kProgram = "hadal-generate";
-const std::map<std::string, runtime::DraftSource> kDraftSources = {
-    {"mtp", runtime::DraftSource::kMtp},
-    {"ngram", runtime::DraftSource::kNgram},
-    {"both", runtime::DraftSource::kBoth}};
 
 struct Arguments {
   examples::ModelRequest model;
   std::string prompt = "Once upon a time";
   std::optional<std::string> prompt_file, ids, prompts;
-  uint32_t rows = 32, draft_depth = 1;
-  std::string speculate;  // empty: off
-  bool always_draft = false;
+  uint32_t rows = 32;
+  examples::SpeculationFlags speculation;
   std::optional<uint32_t> logprobs;
   runtime::GenerateOptions generate;
   std::vector<std::string> stop;
@@ -180,8 +174,7 @@ Status run_batch(const Arguments& a) {
   batch.logprobs = a.logprobs;
   batch.trace_file = a.trace;
   batch.ignore_eos = a.ignore_eos, batch.quiet = a.quiet;
-  if (!a.speculate.empty()) batch.speculate = kDraftSources.at(a.speculate);
-  batch.draft_depth = a.draft_depth, batch.always_draft = a.always_draft;
+  batch.speculation = a.speculation;
   return examples::generate_batch(batch);
 }
 
@@ -210,18 +203,7 @@ int main(int argc, char** argv) {
       ->check(CLI::Range(1u, 1024u))
       ->needs(prompts)
       ->capture_default_str();
-  auto* speculate =
-      app.add_flag("--speculate{mtp}", a.speculate,
-                   "draft tokens where it pays, the result is the same: --speculate or "
-                   "--speculate=mtp with the checkpoint's MTP layer, =ngram with what followed the "
-                   "last tokens before, =both with that where it exists")
-          ->check(CLI::IsMember(kDraftSources))
-          ->needs(prompts);
-  app.add_option("--draft-depth", a.draft_depth, "tokens to draft at once, at most")
-      ->check(CLI::Range(1u, runtime::kMaxDraftDepth))
-      ->needs(speculate)
-      ->capture_default_str();
-  app.add_flag("--always-draft", a.always_draft, "also where it does not pay")->needs(speculate);
+  examples::add_speculation_options(app, a.speculation)->needs(prompts);
   app.add_option("--logprobs", a.logprobs,
                  "print log-probabilities: of each token, and of that many of the most probable "
                  "ones")

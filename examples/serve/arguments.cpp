@@ -21,15 +21,7 @@ void add_engine_flags(CLI::App& app, Arguments& a) {
       ->capture_default_str();
   app.add_option("--swap-mib", a.swap_mib, "host memory for the rows of preempted requests")
       ->capture_default_str();
-  auto* flag = app.add_flag("--speculate{mtp}", a.speculate,
-                            "draft tokens where it pays, answers are the same: --speculate or "
-                            "--speculate=mtp with the checkpoint's MTP layer, =ngram with what "
-                            "followed the last tokens before, =both with that where it exists")
-                   ->check(CLI::IsMember(kDraftSources));
-  app.add_option("--draft-depth", a.draft_depth, "tokens to draft at once, at most")
-      ->check(CLI::Range(1u, runtime::kMaxDraftDepth))
-      ->needs(flag)
-      ->capture_default_str();
+  examples::add_speculation_options(app, a.speculation);
   app.add_option("--device", a.model.device, "index or part of the name (hadal-info lists them)");
   examples::add_cache_option(app, a.model.cache_format);
   app.add_flag("--absorb-bf16", a.model.absorb_bf16, "bfloat16 copy of kv_b_proj for decode");

@@ -2,21 +2,15 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
-#include <map>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "common/program.h"
-#include "hadal/runtime/drafter.h"
+#include "common/speculation.h"
 #include "serve/server_options.h"
 
 namespace hadal::serve {
-
-inline const std::map<std::string, runtime::DraftSource> kDraftSources = {
-    {"mtp", runtime::DraftSource::kMtp},
-    {"ngram", runtime::DraftSource::kNgram},
-    {"both", runtime::DraftSource::kBoth}};
 
 struct Arguments {
   examples::ModelRequest model;
@@ -27,8 +21,7 @@ struct Arguments {
   uint32_t rows = 32, max_queue = 256;
   uint64_t cache_tokens = 0;
   uint32_t max_prompt_tokens = 0, swap_mib = 0;
-  std::string speculate;  // of kDraftSources; empty: off
-  uint32_t draft_depth = 1;
+  examples::SpeculationFlags speculation;
   bool quiet = false;
 };
 

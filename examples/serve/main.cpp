@@ -60,32 +60,18 @@ Status run_some(runtime::Engine& engine, uint32_t context) {
   return {};
 }
 
-// None where the checkpoint has none.
-Status load_template(const std::filesystem::path& directory,
-                     std::optional<model::ChatTemplate>& chat_template) {
-  Result<model::ChatTemplate> loaded = model::ChatTemplate::load(directory);
-  if (loaded.ok()) chat_template.emplace(std::move(*loaded));
-  if (loaded.ok() || loaded.status().code() == Errc::kUnsupported) return {};
-  return loaded.status();
-}
-
 Status run(serve::Arguments& a) {
   HADAL_TRY(serve::finish_arguments(a));
   HADAL_ASSIGN(const model::ModelConfig config, examples::load_config(a.model.directory));
   HADAL_ASSIGN(model::Tokenizer tokenizer, model::Tokenizer::load(a.model.directory));
   HADAL_TRY(examples::check_tokenizer(a.model.directory, tokenizer, config));
-  std::optional<model::ChatTemplate> chat;
-  HADAL_TRY(load_template(a.model.directory, chat));
+  Result<std::optional<model::ChatTemplate>> chat = examples::load_chat_template(a.model.directory);
+  HADAL_TRY(chat.status());
   HADAL_ASSIGN(const uint32_t context, examples::choose_context(a.model.context, config));
 
   runtime::EngineOptions options;
   options.max_requests = options.max_rows = a.rows;
-  if (!a.speculate.empty()) {
-    options.speculate = true, options.draft_source = serve::kDraftSources.at(a.speculate);
-    options.draft_depth = a.draft_depth;
-    options.max_rows *= 1 + a.draft_depth;  // guesses beside each token
-    a.model.load_mtp = options.draft_source != runtime::DraftSource::kNgram;
-  }
+  examples::apply_speculation(a.speculation, options, a.model);
   options.swap_bytes = uint64_t{a.swap_mib} << 20;
   a.model.decode_rows = a.model.max_logit_rows = options.max_rows;
   a.model.pages = cache_pages(a, context);
@@ -99,7 +85,7 @@ Status run(serve::Arguments& a) {
   served.created = std::chrono::duration_cast<std::chrono::seconds>(
                        std::chrono::system_clock::now().time_since_epoch())
                        .count();
-  const serve::ServedModel model(std::move(tokenizer), std::move(chat), std::move(served));
+  const serve::ServedModel model(std::move(tokenizer), std::move(*chat), std::move(served));
   options.tokenizer = &model.tokenizer();
   HADAL_ASSIGN(runtime::Engine engine,
                runtime::Engine::create(*loaded.device, *loaded.model, *loaded.cache, *loaded.pages,
