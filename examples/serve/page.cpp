@@ -21,9 +21,9 @@ Page page_with_nonce(const std::string& nonce) {
     page.html += nonce;
     begin = place + kPlace.size();
   }
-  page.policy =
-      "default-src 'none'; script-src 'nonce-" + nonce + "'; style-src 'nonce-" + nonce +
-      "'; img-src data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+  page.policy = "default-src 'none'; script-src 'nonce-" + nonce + "'; style-src 'nonce-" + nonce +
+                "'; img-src data:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
+                "frame-ancestors 'none'";
   return page;
 }
 

@@ -1,4 +1,5 @@
-// The C++ libraries up to the runtime, without a device: its own part, the model's and the kernels'.
+// The C++ libraries up to the runtime, without a device: its own part, the model's and the
+// kernels'.
 #include <hadal/model/chat_template.h>
 #include <hadal/runtime/sequence_state.h>
 #include <hadal/version.h>
