@@ -3,6 +3,8 @@
 
 #include <array>
 
+#include "hadal/model/tokenizer.h"
+
 namespace hadal::model::detail {
 namespace {
 
@@ -126,19 +128,6 @@ void append_utf8(char32_t c, std::string& out) {
   out.push_back(static_cast<char>(0x80 | (c & 0x3F)));
 }
 
-size_t find_invalid_utf8(std::string_view text) {
-  for (size_t pos = 0; pos < text.size();) {
-    if (static_cast<uint8_t>(text[pos]) < 0x80) {
-      ++pos;
-      continue;
-    }
-    const Prefix prefix = scan_char(text.substr(pos));
-    if (!prefix.whole) return pos;
-    pos += prefix.length;
-  }
-  return std::string_view::npos;
-}
-
 size_t append_lossy(std::string_view bytes, bool keep_tail, std::string& out) {
   size_t pos = 0;
   while (pos < bytes.size()) {
@@ -158,3 +147,20 @@ size_t append_lossy(std::string_view bytes, bool keep_tail, std::string& out) {
 }
 
 }  // namespace hadal::model::detail
+
+namespace hadal::model {
+
+size_t find_invalid_utf8(std::string_view text) {
+  for (size_t pos = 0; pos < text.size();) {
+    if (static_cast<uint8_t>(text[pos]) < 0x80) {
+      ++pos;
+      continue;
+    }
+    const size_t length = detail::utf8_char_length(text.substr(pos));
+    if (length == 0) return pos;
+    pos += length;
+  }
+  return std::string_view::npos;
+}
+
+}  // namespace hadal::model

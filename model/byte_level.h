@@ -26,9 +26,6 @@ namespace hadal::model::detail {
 
 void append_utf8(char32_t c, std::string& out);
 
-// Offset of the first byte that is not part of a whole character, or npos.
-[[nodiscard]] size_t find_invalid_utf8(std::string_view text);
-
 // Appends `bytes` to `out`, each maximal ill-formed subsequence replaced by one U+FFFD (the
 // practice of the Unicode standard, chapter 3.9, and of Rust's String::from_utf8_lossy). With
 // `keep_tail`, stops before an unfinished character at the end. Returns the number of bytes

@@ -320,7 +320,7 @@ Result<std::vector<uint32_t>> Tokenizer::encode(std::string_view text, bool add_
                                                       "got {}",
                                                       kMaxTextBytes, text.size()));
   }
-  const size_t invalid = detail::find_invalid_utf8(text);
+  const size_t invalid = find_invalid_utf8(text);
   if (invalid != std::string_view::npos) {
     return Status(Errc::kInvalidArgument,
                   fmt::format("tokenizer: text must be UTF-8, got byte {:#04x} at offset {}",

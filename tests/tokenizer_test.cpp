@@ -539,4 +539,27 @@ TEST(TokenizerFile, BigVocabulary) {
   EXPECT_EQ(*big().decode(*ids), text);
 }
 
+// Against the definition: the encodings of all scalar values are right, and a sequence is wrong
+// where it is none of them.
+TEST(Tokenizer, Utf8IsCheckedAsUnicodeHasIt) {
+  const auto encode = [](uint32_t c) {
+    std::string text;
+    const int more = c < 0x80 ? 0 : c < 0x800 ? 1 : c < 0x10000 ? 2 : 3;
+    text += char(more == 0 ? c : (0xF0u << (3 - more) & 0xFF) | c >> (6 * more));
+    for (int k = more; k-- > 0;) text += char(0x80 | (c >> (6 * k) & 0x3F));
+    return text;
+  };
+  for (uint32_t c = 0; c < 0x110000; c += c < 0x20000 ? 1 : 257) {
+    const bool surrogate = c >= 0xD800 && c < 0xE000;
+    ASSERT_EQ(hadal::model::find_invalid_utf8("ab" + encode(c) + "c") != std::string::npos,
+              surrogate)
+        << c;
+  }
+  for (const char* wrong :
+       {"\x80", "\xC0\x80", "\xC1\xBF", "\xE0\x9F\xBF", "\xF0\x8F\xBF\xBF", "\xF4\x90\x80\x80",
+        "\xF5\x80\x80\x80", "\xFF", "\xE2\x82", "\xE2(\xA1"}) {
+    EXPECT_EQ(hadal::model::find_invalid_utf8(std::string("é") + wrong), 2u) << wrong;
+  }
+}
+
 }  // namespace

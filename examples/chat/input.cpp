@@ -1,7 +1,5 @@
 #include "chat/input.h"
 
-#include <algorithm>
-#include <cstdint>
 #include <utility>
 
 namespace hadal::chat {
@@ -69,30 +67,6 @@ void InputAssembler::clear() {
   open_ = Open::kNone;
   input_ = {};
   first_line_ = false;
-}
-
-std::optional<size_t> find_no_utf8(std::string_view text) {
-  const auto byte = [&](size_t i) { return i < text.size() ? uint8_t(text[i]) : uint8_t{0}; };
-  for (size_t i = 0; i < text.size();) {
-    const uint8_t first = byte(i);
-    const size_t length = first < 0x80                     ? 1
-                          : first >= 0xC2 && first <= 0xDF ? 2
-                          : (first & 0xF0) == 0xE0         ? 3
-                          : first >= 0xF0 && first <= 0xF4 ? 4
-                                                           : 0;
-    if (length == 0) return i;
-    for (size_t k = 1; k < length; ++k) {
-      if ((byte(i + k) & 0xC0) != 0x80) return i;
-    }
-    // Longer than needed, surrogates, beyond U+10FFFF.
-    const uint8_t second = byte(i + 1);
-    if ((first == 0xE0 && second < 0xA0) || (first == 0xED && second > 0x9F) ||
-        (first == 0xF0 && second < 0x90) || (first == 0xF4 && second > 0x8F)) {
-      return i;
-    }
-    i += length;
-  }
-  return {};
 }
 
 }  // namespace hadal::chat

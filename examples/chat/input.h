@@ -34,7 +34,4 @@ class InputAssembler {
   bool first_line_ = false;  // the next line is the first of a block
 };
 
-// Offset of the first byte that is no UTF-8 (RFC 3629), if there is one.
-[[nodiscard]] std::optional<size_t> find_no_utf8(std::string_view text);
-
 }  // namespace hadal::chat

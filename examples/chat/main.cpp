@@ -47,10 +47,10 @@ Result<chat::Conversation> begin_conversation(const chat::Arguments& a,
     HADAL_ASSIGN(system, examples::read_text(*a.system_file));
     while (system.ends_with('\n') || system.ends_with('\r')) system.pop_back();
   }
-  if (const auto bad = chat::find_no_utf8(system)) {
+  if (const size_t bad = model::find_invalid_utf8(system); bad != system.npos) {
     return Status(
         Errc::kInvalidArgument,
-        fmt::format("the system message must be UTF-8, got another byte at offset {}", *bad));
+        fmt::format("the system message must be UTF-8, got another byte at offset {}", bad));
   }
   conversation.set_system(system);
   const bool on = a.think == "on";

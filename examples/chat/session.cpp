@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "common/reasoning.h"
+#include "hadal/model/tokenizer.h"
 
 namespace hadal::chat {
 namespace {
@@ -51,8 +52,8 @@ void Session::refuse(const std::string& message) {
 }
 
 Session::Next Session::take(const Input& input) {
-  if (const auto bad = find_no_utf8(input.text)) {
-    refuse(fmt::format("input: must be UTF-8, got another byte at offset {}", *bad));
+  if (const size_t bad = model::find_invalid_utf8(input.text); bad != input.text.npos) {
+    refuse(fmt::format("input: must be UTF-8, got another byte at offset {}", bad));
     return Next::kGoOn;
   }
   const Command command = parse_command(input);

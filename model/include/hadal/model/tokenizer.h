@@ -17,6 +17,10 @@
 
 namespace hadal::model {
 
+// Offset of the first byte that is not part of a whole character of UTF-8 (RFC 3629: shortest form,
+// no surrogates, at most U+10FFFF), or npos.
+[[nodiscard]] size_t find_invalid_utf8(std::string_view text);
+
 class Tokenizer {
  public:
   // Reads DIR/tokenizer.json (required) and DIR/tokenizer_config.json (bos/eos names,
