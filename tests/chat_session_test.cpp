@@ -277,7 +277,7 @@ TEST_F(ChatSessionHost, FilesGoThereAndBack) {
   (void)take("/load missing");
   EXPECT_EQ(errors, "/load: missing: cannot be read\n");
   (void)take("/load weights");
-  EXPECT_NE(errors.find("/load: weights: must be JSON"), std::string::npos);
+  EXPECT_NE(errors.find("/load: weights: text must be valid JSON"), std::string::npos);
   (void)take("/load");
   (void)take("/save");
   EXPECT_EQ(talk.save(), saved);

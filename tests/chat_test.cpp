@@ -245,9 +245,9 @@ TEST(ChatConversationHost, ARefusedFileChangesNothing) {
   c.ask("Q");
   const std::string before = c.save();
   const std::vector<std::pair<std::string, std::string>> cases = {
-      {"", "must be JSON"},
-      {"{\"messages\":[}", "must be JSON"},
-      {"\"\xFF\"", "must be JSON"},
+      {"", "text must be valid JSON, got something else at byte "},
+      {"{\"messages\":[}", "text must be valid JSON, got something else at byte "},
+      {"\"\xFF\"", "text must be UTF-8, got ill-formed bytes at byte "},
       {"7", "must be an object or a list"},
       {"{\"prompt\":\"x\"}", "messages: must be a list"},
       {"{\"messages\":{}}", "messages: must be a list"},
@@ -261,8 +261,8 @@ TEST(ChatConversationHost, ARefusedFileChangesNothing) {
       {R"([{"role":"user","content":"x","tool_calls":7}])", "messages[0].tool_calls"},
       {R"([{"role":"assistant","content":"x","tool_calls":[7]}])", "v31: line"},
       {std::string(64, '[') + std::string(64, ']'), "messages[0]: must be an object"},
-      {std::string(65, '[') + std::string(65, ']'), "must nest at most 64 deep"},
-      {std::string(1000000, '['), "must nest at most 64 deep"},
+      {std::string(65, '[') + std::string(65, ']'), "nesting must be at most 64 levels, got more"},
+      {std::string(1000000, '['), "nesting must be at most 64 levels, got more"},
       {"\"" + std::string(100, '[') + "\\\"\"", "must be an object or a list"}};
   for (const auto& [text, part] : cases) {
     const Status status = c.load(text);

@@ -312,7 +312,7 @@ TEST(ServeSocketHost, AnswersOfALongPromptWaitForItsPages) {
   server.script.hold = false;
   const auto [status, body] = client.answer();
   EXPECT_EQ(status, 200);
-  const auto json = parse_json(body);
+  const auto json = parse_body(body);
   ASSERT_TRUE(json.ok());
   EXPECT_EQ((*json)["usage"]["prompt_tokens"], 100);
   EXPECT_EQ((*json)["usage"]["completion_tokens"], 6);

@@ -41,25 +41,25 @@ std::string refusal(std::string_view body) {
 
 TEST(ServeJsonHost, IsStrictAndBounded) {
   for (const char* good : {"{}", " [1, -2.5e3, true, null, \"\\u00e9\\ud83d\\ude00\"] ", "3"}) {
-    EXPECT_TRUE(parse_json(good).ok()) << good;
+    EXPECT_TRUE(parse_body(good).ok()) << good;
   }
   for (const char* bad : {"", "{", "[1,]", "{\"a\":1,}", "NaN", "-Infinity", "01", "+1", ".5", "1.",
                           "'a'", "\"\n\"", "\"\\x\"", "\"\\ud800\"", "[1] 2", "tru", "1e999"}) {
-    const auto got = parse_json(bad);
+    const auto got = parse_body(bad);
     ASSERT_FALSE(got.ok()) << bad;
     EXPECT_EQ(got.error().code, "invalid_json");
   }
-  EXPECT_NE(parse_json("\"\xc0\xaf\"").error().message.find("UTF-8"), std::string::npos);
-  EXPECT_NE(parse_json("{\"a\":1,\"a\":1}").error().message.find("\"a\" twice"), std::string::npos);
+  EXPECT_NE(parse_body("\"\xc0\xaf\"").error().message.find("UTF-8"), std::string::npos);
+  EXPECT_NE(parse_body("{\"a\":1,\"a\":1}").error().message.find("\"a\" twice"), std::string::npos);
   const auto nested = [](size_t depth) {
     return std::string(depth, '[') + std::string(depth, ']');
   };
-  EXPECT_TRUE(parse_json(nested(64)).ok());
-  EXPECT_FALSE(parse_json(nested(65)).ok());
-  EXPECT_FALSE(parse_json("[1,2,3]", {.depth = 9, .values = 3}).ok());
-  EXPECT_TRUE(parse_json("[1,2,3]", {.depth = 9, .values = 4}).ok());
+  EXPECT_TRUE(parse_body(nested(64)).ok());
+  EXPECT_FALSE(parse_body(nested(65)).ok());
+  EXPECT_FALSE(parse_body("[1,2,3]", {.depth = 9, .values = 3}).ok());
+  EXPECT_TRUE(parse_body("[1,2,3]", {.depth = 9, .values = 4}).ok());
   // Members keep their order, which schemas and templates see.
-  EXPECT_EQ(dump(*parse_json(R"({"z":1,"a":{"y":[],"b":2}})")), R"({"z":1,"a":{"y":[],"b":2}})");
+  EXPECT_EQ(dump(*parse_body(R"({"z":1,"a":{"y":[],"b":2}})")), R"({"z":1,"a":{"y":[],"b":2}})");
 }
 
 TEST(ServeJsonHost, QuotesAsTheLibraryDoes) {
@@ -70,7 +70,7 @@ TEST(ServeJsonHost, QuotesAsTheLibraryDoes) {
     std::string text, quoted;
     for (size_t n = random() % 12; n > 0; --n) text += pieces[random() % pieces.size()];
     append_quoted(quoted, text);
-    const auto back = parse_json(quoted);
+    const auto back = parse_body(quoted);
     ASSERT_TRUE(back.ok()) << quoted;
     EXPECT_EQ(back->get<std::string>(), text);
   }
@@ -251,7 +251,7 @@ TEST(ServeAnswerHost, EventsAndBodiesSayTheSame) {
     }
     const Usage usage{5, 4, 2, chat};
     writer.append_usage(out, usage);
-    const auto body = parse_json(writer.body(whole, usage));
+    const auto body = parse_body(writer.body(whole, usage));
     ASSERT_TRUE(body.ok());
     EXPECT_EQ((*body)["usage"]["total_tokens"], 9);
     const Json& choice = (*body)["choices"][0];
@@ -264,7 +264,7 @@ TEST(ServeAnswerHost, EventsAndBodiesSayTheSame) {
     for (size_t begin = 0; begin < out.size();) {
       const size_t end = out.find("\n\n", begin);
       ASSERT_EQ(out.substr(begin, 6), "data: ");
-      const auto event = parse_json(out.substr(begin + 6, end - begin - 6));
+      const auto event = parse_body(out.substr(begin + 6, end - begin - 6));
       ASSERT_TRUE(event.ok()) << out.substr(begin, end - begin);
       begin = end + 2;
       last = *event;

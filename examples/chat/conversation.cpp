@@ -5,12 +5,13 @@
 #include <cctype>
 #include <utility>
 
+#include "common/json.h"
 #include "common/reasoning.h"
 
 namespace hadal::chat {
 namespace {
 
-using Json = nlohmann::ordered_json;
+using examples::Json;
 
 Json message(const char* role, const std::string& text) {
   Json json;
@@ -44,27 +45,6 @@ Status join_parts(const std::string& name, Json& content) {
   }
   content = std::move(text);
   return {};
-}
-
-// Brackets within brackets, at most. The parser has no limit, and what copies values is recursive.
-constexpr size_t kMostNesting = 64;
-bool nests_too_deep(std::string_view text) {
-  size_t depth = 0;
-  bool in_string = false;
-  for (size_t i = 0; i < text.size(); ++i) {
-    const char c = text[i];
-    if (in_string) {
-      i += c == '\\';
-      in_string = c != '"';
-    } else if (c == '"') {
-      in_string = true;
-    } else if (c == '[' || c == '{') {
-      if (++depth > kMostNesting) return true;
-    } else if ((c == ']' || c == '}') && depth > 0) {
-      --depth;
-    }
-  }
-  return false;
 }
 
 Status check_message(const std::string& name, Json& message) {
@@ -205,11 +185,7 @@ Status Conversation::load_messages(Json messages) {
 }
 
 Status Conversation::load(std::string_view text) {
-  if (nests_too_deep(text)) {
-    return {Errc::kMalformed, fmt::format("must nest at most {} deep, got more", kMostNesting)};
-  }
-  Json body = Json::parse(text, nullptr, /*allow_exceptions=*/false);
-  if (body.is_discarded()) return {Errc::kMalformed, "must be JSON"};
+  HADAL_ASSIGN(Json body, examples::parse_json(text));
   if (body.is_array()) body = Json{{"messages", std::move(body)}};
   if (!body.is_object()) return {Errc::kMalformed, "must be an object or a list of messages"};
   if (!template_) {

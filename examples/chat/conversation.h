@@ -2,11 +2,11 @@
 // where there is none, as one running text. Pure.
 #pragma once
 
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 #include <string_view>
 
+#include "common/json.h"
 #include "hadal/model/chat_template.h"
 #include "hadal/status.h"
 
@@ -61,7 +61,7 @@ class Conversation {
   [[nodiscard]] Status load(std::string_view json);
 
  private:
-  using Json = nlohmann::ordered_json;
+  using Json = examples::Json;
   [[nodiscard]] Json variables(bool thinks) const;
   [[nodiscard]] Result<std::string> render(const Json& messages, const Json& variables) const;
   [[nodiscard]] std::string running_text() const;

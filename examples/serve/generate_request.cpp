@@ -222,7 +222,7 @@ void read_chat(Fields& fields, const RequestLimits& limits, GenerateRequest& req
 template <class Read>
 Outcome<GenerateRequest> parse(std::string_view body, const RequestLimits& limits, AnswerKind kind,
                                Read&& read) {
-  Outcome<Json> json = parse_json(body, limits.json);
+  Outcome<Json> json = parse_body(body, limits.json);
   if (!json.ok()) return std::move(json.error());
   Fields fields(*json);
   GenerateRequest request;
@@ -265,7 +265,7 @@ Outcome<GenerateRequest> parse_tokenize_request(std::string_view body,
 
 Outcome<std::vector<uint32_t>> parse_detokenize_request(std::string_view body,
                                                         const RequestLimits& limits) {
-  Outcome<Json> json = parse_json(body, limits.json);
+  Outcome<Json> json = parse_body(body, limits.json);
   if (!json.ok()) return std::move(json.error());
   Fields fields(*json);
   const Json* tokens = fields.find("tokens");

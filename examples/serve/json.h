@@ -1,35 +1,23 @@
-// JSON of clients: what RFC 8259 allows and nothing else (no NaN, no comment, no text that is not
-// UTF-8), bounded in depth and in number of values, each key once. Objects keep the order of
-// their members: templates and schemas see it.
+// JSON of clients, and typed reads of its fields.
 #pragma once
 
-#include <cstddef>
 #include <cstdint>
-#include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
-#include <vector>
 
+#include "common/json.h"
 #include "serve/api_error.h"
 
 namespace hadal::serve {
 
-using Json = nlohmann::ordered_json;
-
-struct JsonLimits {
-  size_t depth = 64;
-  size_t values = 1'000'000;  // of which each takes some 50 bytes
-};
+using examples::dump, examples::excerpt;
+using examples::Json, examples::JsonLimits;
 
 // Errors: 400 with code "invalid_json" and what is wrong at which byte.
-[[nodiscard]] Outcome<Json> parse_json(std::string_view text, const JsonLimits& limits = {});
+[[nodiscard]] Outcome<Json> parse_body(std::string_view text, const JsonLimits& limits = {});
 
-// On one line. Text that is not UTF-8 becomes U+FFFD.
-[[nodiscard]] std::string dump(const Json& value);
 // `text` as a JSON string with its quotes; appends. Must be UTF-8.
 void append_quoted(std::string& out, std::string_view text);
-// How a value may appear in a message: at most some 60 bytes, whole characters.
-[[nodiscard]] std::string excerpt(const Json& value);
 
 // Typed reads of an object's fields. The first wrong one is kept and later reads do nothing, so
 // that a list of reads needs one check at its end. null counts as absent, as OpenAI has it.

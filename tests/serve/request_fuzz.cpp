@@ -15,7 +15,7 @@ void require(bool holds) {
 
 void check_error(const ApiError& error) {
   require(error.http == 400 && !error.message.empty() && error.message.size() < 1000);
-  const Outcome<Json> body = parse_json(error.body());  // it is JSON, whatever it quotes
+  const Outcome<Json> body = parse_body(error.body());  // it is JSON, whatever it quotes
   require(body.ok() && (*body)["error"]["message"] == error.message);
 }
 
@@ -30,7 +30,7 @@ void check_request(const Outcome<GenerateRequest>& request) {
   // What goes on to template and grammar is JSON again.
   for (const std::string* text : {&request->messages, &request->tools, &request->template_variables,
                                   &request->format.schema}) {
-    require(text->empty() || parse_json(*text).ok());
+    require(text->empty() || parse_body(*text).ok());
   }
 }
 
