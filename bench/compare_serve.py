@@ -67,7 +67,7 @@ class Runs:
     def hadal(self, threads, model):
         environment = dict(os.environ, LP_NUM_THREADS=str(threads), LP_NATIVE_VECTOR_WIDTH="512")
         self.load(f"engine alone, {threads} workers", self.launcher + [self.bench, "--engine", model], environment)
-        words = self.launcher + [os.path.join(self.args.build, "examples/serve/hadal-serve"), model, "--quiet", "--port",
+        words = self.launcher + [os.path.join(self.args.build, "examples/hadal-serve"), model, "--quiet", "--port",
                                  str(self.args.port)]
         with self.server(words, environment, f"http://127.0.0.1:{self.args.port}/health"):
             self.load(f"hadal-serve, {threads} workers", [self.bench, "--server", f"127.0.0.1:{self.args.port}"])
