@@ -7,8 +7,7 @@
 
 #include <nlohmann/json.hpp>
 
-#include "support/child.h"
-#include "support/safetensors_writer.h"
+#include "support/programs.h"
 
 namespace hadal::test {
 namespace {
@@ -20,13 +19,9 @@ using nlohmann::json;
 const std::string kModel = HADAL_SOURCE_DIR "/examples/models/fables";
 
 ChildResult generate(const std::vector<std::string>& arguments) {
-  static const TempDir cache;
-  ChildOptions options;
-  options.environment = {"XDG_CACHE_HOME=" + cache.path().string(), "LP_NUM_THREADS=0"};
-  options.on_device = true;
   std::vector<std::string> command{HADAL_GENERATE, kModel};
   command.insert(command.end(), arguments.begin(), arguments.end());
-  return run_child(command, options);
+  return run_child(command, device_options());
 }
 
 TEST(ProgramsGpu, ManyPromptsPrintWhatEachPrintsAlone) {

@@ -3,8 +3,7 @@
 
 #include <algorithm>
 
-#include "support/child.h"
-#include "support/safetensors_writer.h"
+#include "support/programs.h"
 
 namespace hadal::test {
 namespace {
@@ -15,10 +14,8 @@ const std::string kModel = HADAL_SOURCE_DIR "/examples/models/fables";
 
 ChildResult run(std::vector<std::string> arguments, const std::string& input = "",
                 const std::string& program = HADAL_DISAGGREGATED) {
-  static const TempDir cache;
-  ChildOptions options;
-  options.environment = {"XDG_CACHE_HOME=" + cache.path().string(), "LP_NUM_THREADS=0"};
-  options.on_device = true, options.input = input;
+  ChildOptions options = device_options();
+  options.input = input;
   arguments.insert(arguments.begin(), {program, kModel});
   return run_child(arguments, options);
 }
