@@ -1,6 +1,5 @@
 // The cooperative-matrix path of mla_prefill, forced where a device does not take it by itself:
-// against the reference over the shapes of mla_prefill_test.cpp, its promises about bits, and
-// inputs that f16 does not hold.
+// against the reference, its promises about bits, and inputs that f16 does not hold.
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
@@ -10,7 +9,7 @@
 #include "hadal/reference/mla_prefill.h"
 #include "support/compare.h"
 #include "support/gpu.h"
-#include "support/mla_prefill_problem.h"
+#include "support/mla_prefill_cases.h"
 #include "support/same_bits.h"
 #include "support/tolerance.h"
 
@@ -68,49 +67,23 @@ void expect_matches_reference(const Problem& p) {
 }
 
 TEST_F(MlaPrefillCoopMatGpu, MatchesTheReferenceOnRaggedSizes) {
-  expect_matches_reference({0, 1, 1, 4, 4, 2, 1});
-  expect_matches_reference({0, 67, 2, 32, 16, 24, 2});
-  expect_matches_reference({61, 9, 3, 20, 12, 10, 3, 2});
-  expect_matches_reference({129, 3, 5, 48, 16, 24, 4, 6});
-  expect_matches_reference({63, 130, 1, 12, 4, 22, 5});
-  expect_matches_reference({300, 18, 2, 8, 0, 24, 6});
+  for (const Problem& p : ragged_mla_prefills()) expect_matches_reference(p);
 }
 
 TEST_F(MlaPrefillCoopMatGpu, MatchesTheReferenceAtEveryNumberOfQueries) {
-  for (uint32_t q_len : {1u, 15u, 16u, 17u, 33u, 64u, 95u}) {
-    expect_matches_reference({q_len % 3 * 50, q_len, 2, 16, 8, 24, 30 + q_len, q_len % 2 * 2});
-  }
-  expect_matches_reference({500, 70, 1, 24, 0, 8, 40});
-  expect_matches_reference({0, 300, 3, 0, 16, 40, 41});
-  expect_matches_reference({10, 20, 70, 8, 8, 8, 42});
-}
-
-TEST_F(MlaPrefillCoopMatGpu, MatchesTheReferenceAtDeepSeekV3sHeads) {
-  expect_matches_reference({190, 17, 2, 128, 64, 128, 7});
+  for (const Problem& p : mla_prefills_of_many_lengths()) expect_matches_reference(p);
 }
 
 TEST_F(MlaPrefillCoopMatGpu, SurvivesScoresThatOverflowAnUnshiftedSoftmax) {
-  expect_matches_reference({70, 20, 2, 24, 8, 24, 10, 0, 200.0f});
+  expect_matches_reference(mla_prefill_of_large_scores());
 }
 
 TEST_F(MlaPrefillCoopMatGpu, ChunksOfKeysChangeNoBit) {
-  const Problem p(201, 21, 2, 24, 8, 24, 8, 2);
-  const std::vector<float> whole = run(p);
-  for (uint32_t chunk : {64u, 128u, 192u}) {
-    EXPECT_TRUE(same_bits(run(p, chunk), whole, p.shape.v)) << "chunk " << chunk;
-  }
+  expect_chunks_change_no_bit(run);
 }
 
 TEST_F(MlaPrefillCoopMatGpu, BatchesOfQueriesChangeNoBit) {
-  const Problem p(59, 37, 2, 24, 8, 24, 9);
-  const std::vector<float> whole = run(p);
-  const size_t row = size_t(p.shape.heads) * p.shape.v;
-  for (auto [begin, count] : {std::array{0u, 1u}, {4u, 2u}, {5u, 13u}, {17u, 7u}, {36u, 1u}}) {
-    const std::vector<float> expected(whole.begin() + long(begin * row),
-                                      whole.begin() + long((begin + count) * row));
-    EXPECT_TRUE(same_bits(run(p.rows(begin, count)), expected, p.shape.v)) << begin;
-    EXPECT_TRUE(same_bits(run(p.rows(begin, count), 64), expected, p.shape.v)) << begin;
-  }
+  expect_batches_of_queries_change_no_bit(run);
 }
 
 TEST_F(MlaPrefillCoopMatGpu, NoTileChangesABit) {
@@ -135,11 +108,7 @@ TEST_F(MlaPrefillCoopMatGpu, ABatchIsItsSequences) {
 }
 
 TEST_F(MlaPrefillCoopMatGpu, EqualScoresGiveTheMeanOfTheValues) {
-  Problem p(0, 96, 1, 4, 4, 2, 11);
-  std::fill(p.q.begin(), p.q.end(), 0.0f);
-  for (size_t i = 0; i < p.kv.size(); ++i) p.kv[i] = float(i / p.shape.kv_row_stride);
-  const std::vector<float> o = run(p);
-  for (uint32_t i = 0; i < 96; ++i) EXPECT_FLOAT_EQ(o[i * 2], float(i) / 2) << i;
+  expect_equal_scores_give_the_mean_of_the_values(run);
 }
 
 // What is not finite in a query stays in its row, in a key or value in the rows that see it.
@@ -199,11 +168,7 @@ TEST_F(MlaPrefillCoopMatGpu, AHugeValueIsWeighedRight) {
 }
 
 TEST_F(MlaPrefillCoopMatGpu, EmptyProblemsAreDefined) {
-  EXPECT_TRUE(run({5, 0, 2, 8, 4, 6, 1}).empty());
-  EXPECT_TRUE(run({5, 3, 0, 8, 4, 6, 1}).empty());
-  Problem no_keys(0, 3, 1, 8, 4, 6, 1);
-  no_keys.shape.kv_rows = 0;
-  EXPECT_EQ(run(no_keys), std::vector<float>(18, 0.0f));
+  expect_empty_prefills_are_defined(run);
   expect_matches_reference({0, 3, 1, 0, 0, 6, 1});
 }
 
