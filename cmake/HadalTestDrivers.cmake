@@ -114,14 +114,20 @@ function(hadal_add_serve_tests)
   if(HADAL_SYSROOT)
     list(APPEND environment "HADAL_TEST_LAUNCHER=${HADAL_SYSROOT}/run")
   endif()
-  foreach(test IN ITEMS clients npm_client hostile load)
-    add_test(NAME serve_${test} COMMAND "${HADAL_PYTHON3}" "${CMAKE_CURRENT_SOURCE_DIR}/serve/${test}_test.py")
-    set_tests_properties(serve_${test} PROPERTIES LABELS vulkan TIMEOUT 900 SKIP_RETURN_CODE 77
-                         ENVIRONMENT "${environment}")
+  set(folder "${CMAKE_CURRENT_SOURCE_DIR}/serve")
+  foreach(test IN ITEMS clients hostile load)
+    add_test(NAME serve_${test} COMMAND "${HADAL_PYTHON3}" "${folder}/${test}_test.py")
   endforeach()
+  foreach(language IN ITEMS npm python)  # the second one in a Debian testing root
+    add_test(NAME serve_${language}_client
+             COMMAND "${HADAL_PYTHON3}" "${folder}/published_clients_test.py" the_${language}_package)
+  endforeach()
+  set_tests_properties(serve_clients serve_hostile serve_load serve_npm_client serve_python_client PROPERTIES LABELS vulkan
+      TIMEOUT 900 SKIP_RETURN_CODE 77 ENVIRONMENT "${environment}")
+  set_tests_properties(serve_python_client PROPERTIES LABELS slow)
   # The page in headless Chromium; what it looks like is left beside the test's cache.
   file(MAKE_DIRECTORY "${PROJECT_BINARY_DIR}/serve-screenshots")
-  add_test(NAME serve_page COMMAND "${HADAL_PYTHON3}" "${CMAKE_CURRENT_SOURCE_DIR}/serve/page_test.py")
+  add_test(NAME serve_page COMMAND "${HADAL_PYTHON3}" "${folder}/page_test.py")
   set_tests_properties(serve_page PROPERTIES LABELS slow TIMEOUT 900
       ENVIRONMENT "${environment};HADAL_SERVE_SCREENSHOTS=${PROJECT_BINARY_DIR}/serve-screenshots")
 endfunction()
