@@ -1,7 +1,7 @@
 # What `cmake --install` puts where: a component per library, so that a host of the kernels gets nothing of the
 # model's. Components: c (libhadal) and c_development (hadal/hadal.h, CMake and pkg-config files), kernels, reference,
 # model (with model_reference), runtime, engine (libhadal_engine) and engine_development (hadal/hadal_engine.h; it
-# needs c_development).
+# needs c_development), programs.
 #   cmake --install build --component kernels      libhadal_kernels, its headers, CMake and pkg-config files
 #   find_package(hadal REQUIRED COMPONENTS c)      hadal::c
 include(CMakePackageConfigHelpers)
@@ -88,13 +88,27 @@ if(HADAL_BUILD_RUNTIME)
                 PC_NAME hadal-engine PC_REQUIRES hadal PC_PRIVATE fmt libpcre2-8)
 endif()
 
+if(HADAL_BUILD_EXAMPLES)
+  set(programs chat disaggregated eval generate info serve tokenize tune)
+  list(TRANSFORM programs PREPEND hadal-)
+  if(NOT TARGET hadal-serve)
+    list(REMOVE_ITEM programs hadal-serve)
+  endif()
+  if(BUILD_SHARED_LIBS)
+    file(RELATIVE_PATH libraries "/prefix/${CMAKE_INSTALL_BINDIR}" "/prefix/${CMAKE_INSTALL_LIBDIR}")
+    set_target_properties(${programs} PROPERTIES INSTALL_RPATH "$ORIGIN/${libraries}")
+  endif()
+  install(TARGETS ${programs} RUNTIME DESTINATION "${CMAKE_INSTALL_BINDIR}" COMPONENT programs)
+endif()
+
 configure_package_config_file("${PROJECT_SOURCE_DIR}/cmake/hadalConfig.cmake.in"
                               "${PROJECT_BINARY_DIR}/hadalConfig.cmake"
                               INSTALL_DESTINATION "${hadal_cmake_dir}")
 write_basic_package_version_file("${PROJECT_BINARY_DIR}/hadalConfigVersion.cmake"
                                  COMPATIBILITY SameMinorVersion)
 
-# Debian packages: `cpack -G DEB`. libhadalX.Y and libhadal-engineX.Y have a C library each, libhadal-dev all the rest.
+# Debian packages: `cpack -G DEB`. libhadalX.Y and libhadal-engineX.Y have a C library each, libhadal-dev what hosts are
+# built with, hadal the programs.
 if(PROJECT_IS_TOP_LEVEL)
   include(Packaging)
 endif()

@@ -4,7 +4,7 @@
 include("${CMAKE_CURRENT_LIST_DIR}/checks.cmake")
 file(REMOVE_RECURSE "${WORK}/prefix")
 run("${CMAKE_COMMAND}" -G "${GENERATOR}" -S "${SOURCE}" -B "${WORK}/hadal" -DBUILD_SHARED_LIBS=ON -DHADAL_C_SHARED=OFF
-    -DHADAL_BUILD_TESTS=OFF -DHADAL_BUILD_BENCH=OFF -DHADAL_BUILD_EXAMPLES=OFF -DHADAL_BUILD_PYTHON=OFF
+    -DHADAL_BUILD_TESTS=OFF -DHADAL_BUILD_BENCH=OFF -DHADAL_BUILD_EXAMPLES=ON -DHADAL_BUILD_PYTHON=OFF
     "-DHADAL_SYSROOT=${SYSROOT}" "-DCMAKE_CXX_COMPILER_LAUNCHER=${LAUNCHER}")
 run("${CMAKE_COMMAND}" --build "${WORK}/hadal")
 run("${CMAKE_COMMAND}" --install "${WORK}/hadal" --prefix "${WORK}/first")
@@ -17,6 +17,10 @@ foreach(name IN ITEMS kernels reference model model_reference runtime)
   needs("${lib}/libhadal_${name}.so" "${ours}|libfmt|libpcre2-8")
 endforeach()
 needs("${lib}/libhadal_kernels.so" libfmt)
+foreach(program IN ITEMS chat serve)
+  needs("${WORK}/prefix/bin/hadal-${program}" "${ours}|libfmt|libpcre2-8|libedit")
+  run("${WORK}/prefix/bin/hadal-${program}" --help)
+endforeach()
 build_hosts("${WORK}/build" "${WORK}/prefix" c,engine,kernels,runtime "$ORIGIN/../prefix/${LIBDIR}")
 needs("${WORK}/build/host" libfmt)  # the C library is part of it
 needs("${WORK}/build/host_engine" "libfmt|libpcre2-8")
