@@ -7,9 +7,6 @@
 namespace hadal::runtime {
 namespace {
 
-// Tiles do not change beyond them.
-constexpr uint32_t kPromptTokens = 16;
-
 Status cancelled(const WarmUp& options) {
   if (!options.cancelled || !options.cancelled()) return {};
   return {Errc::kCancelled, "warm_up: cancelled"};
@@ -41,24 +38,25 @@ Status Engine::warm_up(const WarmUp& options) {
 }
 
 Status Engine::run_passes_once(const WarmUp& options) {
-  const uint32_t context = model_->options().max_context;
-  const uint32_t rows = std::min(options_.max_rows, context);
-  const uint32_t tokens = std::min({kPromptTokens, options_.max_chunk, context});
-  const uint32_t length = std::min(std::max(rows, tokens) + options_.draft_depth, context);
+  const uint32_t context = model_->options().max_context, free = pages_->stats().free;
   // Taken-over prefixes go on waiting for those who know them.
-  if (pages_->stats().free < ceil_div(length, kPageTokens) + 1) return {};
+  if (free < 2) return {};
+  const uint32_t room = std::min(context, (free - 1) * kPageTokens);
+  const uint32_t most_tokens = room - std::min(room - 1, options_.draft_depth);  // guesses behind
+  const uint32_t rows = std::min(options_.max_rows, most_tokens);
+  const uint32_t tokens = std::min(options_.max_chunk, most_tokens);
   SequencePages pages(*pages_), other(*pages_);
-  HADAL_TRY(pages.reserve(length));
+  HADAL_TRY(pages.reserve(std::min(std::max(rows, tokens) + options_.draft_depth, room)));
   HADAL_TRY(other.reserve(1));
   for (const uint32_t count : prefill_counts(options, tokens)) {
     HADAL_TRY(cancelled(options));
     HADAL_TRY(prefill_once(pages, count, nullptr));
+    if (options_.max_rows > 1 && count > 1) HADAL_TRY(prefill_once(pages, count - 1, &other));
   }
-  const uint32_t most = prefill_counts(options, tokens)[0];
-  if (options_.max_rows > 1 && most > 1) HADAL_TRY(prefill_once(pages, most - 1, &other));
   for (const uint32_t count : row_counts(rows)) {
     HADAL_TRY(cancelled(options));
-    HADAL_TRY(decode_once(pages, count));
+    HADAL_TRY(decode_once(pages, count, 0));
+    if (most_tokens >= kShortKvLen + count) HADAL_TRY(decode_once(pages, count, kShortKvLen));
   }
   return {};
 }
@@ -73,8 +71,9 @@ Status Engine::prefill_once(SequencePages& pages, uint32_t tokens, SequencePages
   }
   for (uint32_t row = 0; row < last_rows.size(); ++row) prefilled_.tokens.set_row(row, {}, 0);
   HADAL_TRY(prefilled_.tokens.prepare(uint32_t(last_rows.size())).status());
-  HADAL_TRY(prefill_.run_pass(
-      parts, [&](Recorder& recorder) { return record_prefilled(recorder, last_rows); }));
+  HADAL_TRY(prefill_.run_layers(parts, layer_kinds(model_->config()), [&](Recorder& recorder) {
+    return record_prefilled(recorder, last_rows);
+  }));
   MtpDrafter* mtp = drafter_ ? drafter_->mtp() : nullptr;
   if (!mtp) return {};
   std::vector<MtpSequence> sequences;
@@ -85,10 +84,10 @@ Status Engine::prefill_once(SequencePages& pages, uint32_t tokens, SequencePages
   return mtp->prefill(prefill_, decode_.pass(), sequences);
 }
 
-Status Engine::decode_once(SequencePages& pages, uint32_t count) {
+Status Engine::decode_once(SequencePages& pages, uint32_t count, uint32_t first_position) {
   std::vector<DecodeRow> rows;
   for (uint32_t row = 0; row < count; ++row) {
-    rows.push_back({&pages, 0, row});
+    rows.push_back({&pages, 0, first_position + row});
     decoded_.tokens.set_row(row, {}, row);
   }
   HADAL_ASSIGN(const uint64_t prepared, decoded_.tokens.prepare(count));
@@ -100,8 +99,8 @@ Status Engine::decode_once(SequencePages& pages, uint32_t count) {
   // All of the rows, and all but the first, which are brought to the front.
   const std::vector<uint32_t> ids(count, 0);
   for (uint32_t first = 0; first < std::min(count, 2u); ++first) {
-    const MtpSequence sequence{
-        &pages, 0, first, std::span(ids).subspan(first), 0, options_.draft_depth};
+    const MtpSequence sequence{&pages, first_position,      first, std::span(ids).subspan(first),
+                               0,      options_.draft_depth};
     HADAL_TRY(mtp->draft(decode_.pass(), {&sequence, 1}));
   }
   return {};

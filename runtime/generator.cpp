@@ -36,23 +36,38 @@ Result<Generator> Generator::create(Device& device, model::Model& model, const K
 }
 
 Status Generator::warm_up(uint32_t prompt_tokens, const WarmUp& options) {
-  // Tiles do not change beyond 16 rows; drivers compile at the first dispatch.
-  constexpr uint32_t kPromptTokens = 16;
-  const uint32_t room = std::min(model_->options().max_context, model_->options().max_tokens + 1);
+  const uint32_t room = std::min(model_->options().max_context, pages_->stats().free * kPageTokens);
   if (room < 2) return {};
-  const std::vector<uint32_t> prompt(
-      std::min({kPromptTokens, room - 1, std::max(prompt_tokens, 1u)}), 0);
+  // The chunks of such a prompt: whole ones, and the last.
+  const uint32_t most = std::min(model_->options().max_tokens, room - 1);
+  std::vector<uint32_t> chunks = {std::clamp(prompt_tokens, 1u, most)};
+  if (prompt_tokens > most && prompt_tokens % most) chunks.push_back(prompt_tokens % most);
   if (options.threads > 1) {  // one would make them as well while it runs
-    const uint32_t rows = 1, tokens = uint32_t(prompt.size());
-    const auto pieces =
-        pieces_of_passes(*model_, cache_->view(), decode_.pass(), {&rows, 1}, prefill_.pass(),
-                         {&tokens, 1}, /*several_sequences=*/false);
+    const uint32_t rows = 1;
+    const auto pieces = pieces_of_passes(*model_, cache_->view(), decode_.pass(), {&rows, 1},
+                                         prefill_.pass(), chunks, /*several_sequences=*/false);
     HADAL_TRY(record_and_drop(*device_, pieces, options));
   }
-  GenerateOptions generate_options;
-  generate_options.max_new_tokens = 2;
-  generate_options.cancelled = options.cancelled;
-  return generate(prompt, generate_options).status();
+  const auto draw = [&](Recorder& recorder, model::Pass& pass, uint32_t row) -> Status {
+    HADAL_TRY(pass.record_head(recorder, row, 1));
+    return sampler_.record(recorder, pass.logits().address(), 1);
+  };
+  sampler_.set_row(0, {}, 0);
+  HADAL_ASSIGN(const uint64_t key, sampler_.prepare(1));
+  SequencePages sequence(*pages_);
+  for (const uint32_t tokens : chunks) {
+    if (options.cancelled && options.cancelled()) return {Errc::kCancelled, "warm_up: cancelled"};
+    const std::vector<uint32_t> ids(tokens, 0);
+    const PrefillPart part{&sequence, 0, ids};
+    HADAL_TRY(prefill_.run_layers({&part, 1}, layer_kinds(model_->config()), [&](Recorder& r) {
+      return draw(r, prefill_.pass(), tokens - 1);
+    }));
+  }
+  if (options.cancelled && options.cancelled()) return {Errc::kCancelled, "warm_up: cancelled"};
+  const DecodeRow row{&sequence, 0, chunks[0]};
+  return decode_.step({&row, 1}, key, [&](Recorder& recorder, const model::DecodeBatch&) {
+    return draw(recorder, decode_.pass(), 0);
+  });
 }
 
 Result<GenerateResult> Generator::generate(std::span<const uint32_t> prompt,

@@ -143,6 +143,20 @@ Status PrefillPipeline::run_pass(std::span<const PrefillPart> parts, const PassH
   return finish();
 }
 
+Status PrefillPipeline::run_layers(std::span<const PrefillPart> parts,
+                                   std::span<const uint32_t> layers, const PassHook& record) {
+  const auto forward = [&](Recorder& recorder, const model::PrefillBatch& batch) -> Status {
+    HADAL_TRY(pass_.record_embedding(recorder, batch.ids, batch.tokens));
+    for (const uint32_t layer : layers) {
+      HADAL_TRY(pass_.record_layer(recorder, model_->weights().layers[layer], layer, batch,
+                                   cache_->view()));
+    }
+    return pass_.record_final_norm(recorder, batch.tokens);
+  };
+  HADAL_TRY(begin_forward(parts, forward, record));
+  return finish();
+}
+
 Status PrefillPipeline::begin_pass(std::span<const PrefillPart> parts, const PassHook& record) {
   const auto forward = [&](Recorder& recorder, const model::PrefillBatch& batch) {
     return pass_.record(recorder, batch, cache_->view());

@@ -5,7 +5,7 @@
 namespace hadal::runtime {
 
 uint32_t recorded_kv_len(uint32_t kv_len, uint32_t most) {
-  uint32_t length = 1024;  // of mla_decode: one dispatch up to these, two beyond
+  uint32_t length = kShortKvLen;
   while (length < kv_len) length *= 2;
   return std::min(length, most);
 }

@@ -7,23 +7,11 @@
 #include <thread>
 
 #include "hadal/runtime/kv_cache.h"
+#include "hadal/runtime/recordings.h"
 #include "hadal/types.h"
 
 namespace hadal::runtime {
 namespace {
-
-constexpr uint32_t kSplitKeys = 1024;  // of mla_decode: one dispatch up to these, two beyond
-
-// The first layer of each kind.
-std::vector<uint32_t> layer_kinds(const model::ModelConfig& config) {
-  std::vector<uint32_t> layers;
-  for (const bool moe : {true, false}) {
-    uint32_t layer = 0;
-    while (layer < config.num_hidden_layers && config.is_moe_layer(layer) != moe) ++layer;
-    if (layer < config.num_hidden_layers) layers.push_back(layer);
-  }
-  return layers;
-}
 
 template <class Batch>
 RecordPiece attention_piece(const model::Model& model, model::Pass& pass,
@@ -91,8 +79,8 @@ std::vector<RecordPiece> decode_pieces(const model::Model& model, model::Pass& p
                                        const model::CacheView& cache, uint32_t rows) {
   model::DecodeBatch batch = decode_batch(model, pass, cache, rows);
   std::vector<RecordPiece> pieces = pieces_of(model, pass, cache, batch);
-  if (batch.max_kv_len > kSplitKeys) {
-    batch.max_kv_len = kSplitKeys;
+  if (batch.max_kv_len > kShortKvLen) {
+    batch.max_kv_len = kShortKvLen;
     pieces.push_back(attention_piece(model, pass, cache, batch));
   }
   return pieces;
@@ -114,9 +102,23 @@ Status record_one(Device& device, const RecordPiece& piece) {
 
 }  // namespace
 
+std::vector<uint32_t> layer_kinds(const model::ModelConfig& config) {
+  std::vector<uint32_t> layers;
+  for (const bool moe : {true, false}) {
+    uint32_t layer = 0;
+    while (layer < config.num_hidden_layers && config.is_moe_layer(layer) != moe) ++layer;
+    if (layer < config.num_hidden_layers) layers.push_back(layer);
+  }
+  return layers;
+}
+
 std::vector<uint32_t> row_counts(uint32_t most) {
+  constexpr uint32_t kOwnTile = 40;  // of fp8_gemm, for 33 to 40 rows
   std::vector<uint32_t> counts;
-  for (uint32_t rows = 1; rows < most; rows *= 2) counts.push_back(rows);
+  for (uint32_t rows = 1; rows < most; rows *= 2) {
+    counts.push_back(rows);
+    if (rows < kOwnTile && kOwnTile < std::min(2 * rows, most)) counts.push_back(kOwnTile);
+  }
   counts.push_back(most);
   std::reverse(counts.begin(), counts.end());
   return counts;

@@ -4,12 +4,15 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <atomic>
 #include <memory>
 #include <optional>
+#include <set>
 
 #include "hadal/runtime/generator.h"
 #include "support/gpu.h"
+#include "support/pipeline_runs.h"
 #include "support/served_model.h"
 #include "support/vulkan_faults.h"
 
@@ -31,20 +34,22 @@ struct Fresh {
   std::optional<runtime::KvCache> cache;
   std::optional<runtime::PagePool> pages;
 
-  explicit Fresh(uint32_t logit_rows = 1) {
-    const Status status = build(logit_rows);
+  explicit Fresh(uint32_t logit_rows = 1, uint32_t max_tokens = kTokens) {
+    const Status status = build(logit_rows, max_tokens);
     EXPECT_TRUE(status.ok()) << status.message();
   }
-  Status build(uint32_t logit_rows) {
+  Status build(uint32_t logit_rows, uint32_t max_tokens) {
+    const uint32_t context = max_tokens > kTokens ? 1280 : 128, page_count = context / 8;
     HADAL_ASSIGN(device, Device::create());
     HADAL_ASSIGN(const model::ModelConfig config, model::load_config(kFables));
     HADAL_ASSIGN(const model::Checkpoint checkpoint, model::Checkpoint::open(kFables));
     HADAL_ASSIGN(model::Weights weights, model::Weights::load(*device, checkpoint, config, {}));
     model::ModelOptions options;
-    options.max_context = 128, options.max_tokens = kTokens, options.max_decode_rows = kRows;
+    options.max_context = context, options.max_tokens = max_tokens;
+    options.max_decode_rows = kRows;
     options.max_logit_rows = logit_rows;
-    HADAL_ASSIGN(cache, runtime::KvCache::create(*device, config, 10, CacheFormat::kF32));
-    pages.emplace(10);
+    HADAL_ASSIGN(cache, runtime::KvCache::create(*device, config, page_count, CacheFormat::kF32));
+    pages.emplace(page_count);
     HADAL_ASSIGN(model, model::Model::create(*device, config, std::move(weights), options));
     return {};
   }
@@ -117,6 +122,52 @@ TEST_F(WarmUpGpu, AnEngineHasNothingLeft) {
     // Guesses were made, of rows that had to be brought together.
     EXPECT_EQ(engine->stats().verified_drafts > 0, depth > 0);
     EXPECT_EQ(engine->stats().draft_recordings.recorded > 2, depth > 0);
+  }
+}
+
+// Drivers compile at the first dispatch what they left out when they made a pipeline.
+TEST_F(WarmUpGpu, EveryPipelineOfARequestHasRun) {
+  constexpr uint32_t kChunk = 256;
+  std::vector<uint32_t> lengths = {100, 127, 129, 200, 300, 1030};
+  for (uint32_t length = 1; length < 70; ++length) lengths.push_back(length);
+  const auto left = [](const PipelineRuns& runs, const std::set<VkPipeline>& before) {
+    std::set<VkPipeline> now = runs.pipelines();
+    return std::erase_if(now, [&](VkPipeline p) { return before.contains(p); }), now.size();
+  };
+  for (const bool speculate : {false, true}) {
+    SCOPED_TRACE(speculate);
+    Fresh fresh(kRows, kChunk);
+    runtime::EngineOptions options;
+    options.max_rows = kRows, options.max_chunk = kChunk;
+    options.speculate = options.always_draft = speculate;
+    auto engine =
+        runtime::Engine::create(*fresh.device, *fresh.model, *fresh.cache, *fresh.pages, options);
+    ASSERT_TRUE(engine.ok()) << engine.status().message();
+    const PipelineRuns runs(*fresh.device);
+    ASSERT_TRUE(engine->warm_up({}).ok());
+    const std::set<VkPipeline> before = runs.pipelines();
+    EXPECT_GT(before.size(), 15u);
+    for (const uint32_t together : {1u, 3u}) {
+      for (size_t i = 0; i < lengths.size(); ++i) {
+        runtime::EngineRequest request;
+        request.prompt.assign(lengths[i], 7 + uint32_t(together)), request.max_new_tokens = 3;
+        request.prompt[0] = uint32_t(i);  // nothing is known of it
+        ASSERT_TRUE(engine->add(request).ok());
+        while (i % together == together - 1 && !engine->idle()) ASSERT_TRUE(engine->step().ok());
+        EXPECT_EQ(left(runs, before), 0u) << together << " prompts up to " << lengths[i];
+      }
+    }
+  }
+  for (const uint32_t length : {1u, 17u, 65u, 200u, 300u}) {
+    Fresh fresh(1, kChunk);
+    Generator generator = fresh.generator();
+    const PipelineRuns runs(*fresh.device);
+    ASSERT_TRUE(generator.warm_up(length, {}).ok());
+    const std::set<VkPipeline> before = runs.pipelines();
+    runtime::GenerateOptions four;
+    four.max_new_tokens = 4;
+    ASSERT_TRUE(generator.generate(std::vector<uint32_t>(length, 7), four).ok());
+    EXPECT_EQ(left(runs, before), 0u) << length;
   }
 }
 

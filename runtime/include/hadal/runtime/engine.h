@@ -196,7 +196,7 @@ class Engine {
   [[nodiscard]] Status run_passes_once(const WarmUp& options);
   // With one token of `other` beside them, if there is one.
   [[nodiscard]] Status prefill_once(SequencePages& pages, uint32_t tokens, SequencePages* other);
-  [[nodiscard]] Status decode_once(SequencePages& pages, uint32_t count);
+  [[nodiscard]] Status decode_once(SequencePages& pages, uint32_t count, uint32_t first_position);
   [[nodiscard]] Status begin_decode(const StepPlan& plan);
   // Heads and draws behind a pass: of its first rows, of these rows.
   [[nodiscard]] Status record_decoded(Recorder& recorder, uint32_t rows);

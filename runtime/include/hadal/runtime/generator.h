@@ -47,9 +47,10 @@ class Generator {
   // device.
   [[nodiscard]] Result<GenerateResult> generate(std::span<const uint32_t> prompt,
                                                 const GenerateOptions& options);
-  // Runs a prompt of `prompt_tokens` (at most 16) and one decode step and forgets them, so that
-  // every shader that such a prompt needs is compiled before the first token that matters. Waits.
-  // Pipelines are made on options.threads before. Errors: kCancelled, those of the device.
+  // Runs the chunks of a prompt of `prompt_tokens` through a layer of each kind, and one decode
+  // step, and forgets them, so that every shader that such a prompt needs is compiled before the
+  // first token that matters. Waits. Pipelines are made on options.threads before. Errors:
+  // kCancelled, those of the device.
   [[nodiscard]] Status warm_up(uint32_t prompt_tokens, const WarmUp& options = {});
   [[nodiscard]] PrefillPipeline& prefill() { return prefill_; }
   [[nodiscard]] DecodePipeline& decode() { return decode_; }

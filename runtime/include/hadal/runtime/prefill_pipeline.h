@@ -53,6 +53,10 @@ class PrefillPipeline {
   // Their hidden states are rows of pass().hidden() in the same order. Errors: as run(), and
   // kInvalidArgument for no, too many or empty parts, or too many tokens.
   [[nodiscard]] Status run_pass(std::span<const PrefillPart> parts, const PassHook& record = {});
+  // run_pass() through these layers only, in their order: for a warm-up, which needs one of each
+  // kind. Rows of the cache in the others stay as they are.
+  [[nodiscard]] Status run_layers(std::span<const PrefillPart> parts,
+                                  std::span<const uint32_t> layers, const PassHook& record = {});
   // run_pass() in two halves. Between them the parts' pages may not be changed; results are read
   // behind the second. Without a pass under way finish() does nothing.
   [[nodiscard]] Status begin_pass(std::span<const PrefillPart> parts, const PassHook& record = {});

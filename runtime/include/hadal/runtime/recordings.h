@@ -26,6 +26,9 @@ struct RecordingKey {
   bool operator==(const RecordingKey&) const = default;
 };
 
+// mla_decode is one dispatch for sequences up to these, two beyond.
+inline constexpr uint32_t kShortKvLen = 1024;
+
 // The length of attention, at most `most`, that a recording for a step of up to `kv_len` is made
 // for. Attention plans for a length at least that of every row: a splits' count, which sizes the
 // grid and the scratch. Lengths come from device memory, splits past a row's end do nothing, and no

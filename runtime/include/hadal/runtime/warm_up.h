@@ -2,8 +2,9 @@
 //
 // A pipeline is created when a pass that needs it is recorded, so this records each kind of layer
 // for each number of rows once, and forgets it: nothing of it runs. Drivers compile at creation,
-// some (Mesa's CPU driver) half of it, and the machine code at the first dispatch: that half is
-// left to the first pass that runs.
+// some (Mesa's CPU driver) half of it, and the machine code at the first dispatch: for that half
+// engine and generator then run passes of the same numbers of rows, prefill over a layer of each
+// kind.
 #pragma once
 
 #include <cstdint>
@@ -28,11 +29,14 @@ struct WarmUp {
   uint32_t prefill_tokens = 0;
 };
 
+// The first layer of each kind: with experts, dense. What their passes need is what all layers' do.
+[[nodiscard]] std::vector<uint32_t> layer_kinds(const model::ModelConfig& config);
+
 // What one thread records at a time. Neither order nor thread matters.
 using RecordPiece = std::function<Status(Recorder&)>;
 
-// most .. 4, 2, 1: what passes of up to 32 rows need is among what these need, and nearly all of
-// what others do.
+// most .. 64, 40, 32 .. 2, 1: what passes of any number of rows up to `most` need is among what
+// these need.
 [[nodiscard]] std::vector<uint32_t> row_counts(uint32_t most);
 
 // Attention, feed-forward of each kind of layer, embedding, norm and head of decode passes over
