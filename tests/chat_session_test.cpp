@@ -19,7 +19,7 @@ class Script : public Answerer {
   Texts pieces = {"He", "llo"};
   AnswerEnd end = AnswerEnd::kStop;
   Status status;
-  size_t token_that_ends_reasoning = ~size_t{0};
+  std::map<size_t, examples::ReasoningMark> marks;  // behind pieces
   AnswerFigures figures{.prompt_tokens = 10,
                         .reused_tokens = 4,
                         .prefilled_tokens = 6,
@@ -36,7 +36,7 @@ class Script : public Answerer {
     prompts.push_back(prompt.text);
     seeds.push_back(seed);
     for (size_t i = 0; i < pieces.size(); ++i) {
-      if (!on_piece({pieces[i], i == token_that_ends_reasoning})) {
+      if (!on_piece({pieces[i], marks.contains(i) ? marks[i] : examples::ReasoningMark::kNone})) {
         return AnswerResult{AnswerEnd::kInterrupted, figures};
       }
     }
@@ -121,10 +121,31 @@ TEST_F(ChatSessionHost, ReasoningIsKeptApart) {
   (void)take("/think off");
   EXPECT_NE(errors.find("always thinks"), std::string::npos);
   script.pieces = {"hm", "", "Hi"};  // a special token ends it
-  script.token_that_ends_reasoning = 1;
+  script.marks[1] = examples::ReasoningMark::kEnd;
   out.clear();
   (void)take("R");
   EXPECT_EQ(out, "<think>\nhm\n</think>\nHi\n");
+}
+
+TEST_F(ChatSessionHost, ReasoningThatTheModelOpens) {
+  use("v3");
+  script.pieces = {"\n<th", "ink>\nhm\n</think>", "\n\nHel", "lo"};
+  (void)take("Q");
+  EXPECT_EQ(out, "<think>\nhm\n</think>\nHello\n");
+  (void)take("/save f");
+  EXPECT_EQ(json::parse(files["f"])["messages"][1],
+            (json{{"role", "assistant"}, {"content", "Hello"}, {"reasoning_content", "hm\n"}}));
+  script.pieces = {"", "hm", "", "Hi"};  // special tokens
+  script.marks = {{0, examples::ReasoningMark::kBegin}, {2, examples::ReasoningMark::kEnd}};
+  out.clear();
+  (void)take("R");
+  EXPECT_EQ(out, "<think>\nhm\n</think>\nHi\n");
+  use("");  // without a template it is text
+  script.pieces = {"<think>hm</think>", "Hi"};
+  script.marks.clear();
+  out.clear();
+  (void)take("Q");
+  EXPECT_EQ(out, "<think>hm</think>Hi\n");
 }
 
 TEST_F(ChatSessionHost, ThinkingIsSwitchedWhereTheTemplateCan) {

@@ -11,6 +11,7 @@
 namespace hadal::chat {
 namespace {
 
+using examples::Reasoning;
 using nlohmann::json;
 
 std::string prompt_of(const Conversation& c) {
@@ -149,7 +150,8 @@ TEST(ChatConversationHost, PromptsOfTheThreeTemplates) {
     c.ask("R");
     EXPECT_EQ(prompt_of(c), std::string("<b>S") + kUser + "Q" + kAssistant + past + "A" + kEnd +
                                 kUser + "R" + kAssistant + header);
-    EXPECT_EQ(c.prompt()->reasons, std::string(name) == "r1");
+    EXPECT_EQ(c.prompt()->reasoning,
+              std::string(name) == "r1" ? Reasoning::kOpen : Reasoning::kPossible);
     EXPECT_FALSE(c.prompt()->add_special);
     ASSERT_TRUE(c.undo());
     c.set_system("");
@@ -172,7 +174,7 @@ TEST(ChatConversationHost, ThinkingIsTheTemplates) {
   c.ask("Q");
   c.set_thinks(true);
   EXPECT_EQ(prompt_of(c), std::string("<b>") + kUser + "Q" + kAssistant + "<think>");
-  EXPECT_TRUE(c.prompt()->reasons);
+  EXPECT_EQ(c.prompt()->reasoning, Reasoning::kOpen);
   c.answer("A", "hm");
   c.ask("R");  // earlier reasoning is gone
   EXPECT_EQ(prompt_of(c), std::string("<b>") + kUser + "Q" + kAssistant + "</think>A" + kEnd +
@@ -198,6 +200,7 @@ TEST(ChatConversationHost, WithoutATemplateItIsOneText) {
   Conversation c = conversation("");
   c.ask("Once upon");
   EXPECT_EQ(prompt_of(c), "Once upon");
+  EXPECT_EQ(c.prompt()->reasoning, Reasoning::kNever);
   EXPECT_TRUE(c.prompt()->add_special);
   c.answer(" a time", "");
   c.ask("there was");

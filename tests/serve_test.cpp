@@ -188,8 +188,10 @@ TEST(ServeModelHost, PreparesRequests) {
                                 more + "}");
     return model.prepare(std::move(*r), 1);
   };
-  EXPECT_FALSE(chat("")->reasons);
-  EXPECT_TRUE(chat(R"(,"chat_template_kwargs":{"thinking":true})")->reasons);
+  EXPECT_EQ(job->reasoning, Reasoning::kNever);  // a completion's
+  EXPECT_EQ(chat("")->reasoning, Reasoning::kPossible);
+  EXPECT_EQ(chat(R"(,"chat_template_kwargs":{"thinking":true})")->reasoning, Reasoning::kOpen);
+  EXPECT_EQ(chat(R"(,"response_format":{"type":"json_object"})")->reasoning, Reasoning::kNever);
   EXPECT_EQ(chat("")->requests[0].max_new_tokens, 2048u);  // the engine ends at the context
   auto ids = parse_completion_request(R"({"prompt":[2048]})");
   EXPECT_EQ(model.prepare(std::move(*ids), 1).error().param, "prompt");
@@ -205,26 +207,54 @@ runtime::EngineToken token(uint32_t id, std::string text) {
   return t;
 }
 
-TEST(ServeAnswerHost, ReasoningEndsAtItsMarkWhereverPiecesEnd) {
-  const std::string text = "I think </thin so.</think>\n\nAnswer </think>.";
-  for (size_t a = 0; a <= text.size(); ++a) {
-    for (size_t b = a; b <= text.size(); ++b) {
-      ReasoningSplitter splitter(true);
-      std::string reasoning, answer;
-      for (const std::string& piece : {text.substr(0, a), text.substr(a, b - a), text.substr(b)}) {
-        const SplitText split = splitter.push(piece);
-        reasoning += split.reasoning, answer += split.answer;
-      }
-      reasoning += splitter.flush().reasoning;
-      ASSERT_EQ(reasoning, "I think </thin so.");
-      ASSERT_EQ(answer, "\n\nAnswer </think>.");
+// What a chat's client gets, whole and in events, of tokens that a model may open reasoning with.
+TEST(ServeAnswerHost, ReasoningThatTheModelOpens) {
+  const ServedModel model = fables(false);
+  GenerateRequest asked;
+  asked.kind = AnswerKind::kChat;
+  const AnswerWriter writer(model, asked, "id-1", 99);
+  struct Case {
+    std::vector<std::string> pieces;
+    std::optional<std::string> reasoning;
+    std::string text;
+    uint64_t reasoning_tokens;
+  };
+  const Case cases[] = {{{"\n", "<thi", "nk>", "\nh", "m", "</think>", "Hi"}, "hm", "Hi", 6},
+                        {{"<think>hm</think>Hi", "x"}, "hm", "Hix", 1},
+                        {{"<think>", "</think>", "Hi"}, "", "Hi", 2},
+                        {{"\n", "<th", "x", "<think>"}, {}, "\n<thx<think>", 0},
+                        {{"\n", "<think"}, {}, "\n<think", 0}};
+  for (const Case& c : cases) {
+    SCOPED_TRACE(c.text);
+    Answer streamed({.reasoning = Reasoning::kPossible}),
+        whole({.reasoning = Reasoning::kPossible});
+    std::string out;
+    for (size_t i = 0; i < c.pieces.size(); ++i) {
+      runtime::EngineToken t = token(300 + uint32_t(i), c.pieces[i]);
+      if (i + 1 == c.pieces.size()) t.finish = runtime::FinishReason::kStop;
+      streamed.take(t), whole.take(t);
+      if (streamed.news()) writer.append_news(out, 0, streamed);
     }
+    EXPECT_EQ(whole.reasoning_tokens(), c.reasoning_tokens);
+    EXPECT_EQ(whole.reasons(), c.reasoning.has_value());
+    const auto body = parse_body(writer.body({&whole, 1}, {}));
+    ASSERT_TRUE(body.ok());
+    const Json& message = (*body)["choices"][0]["message"];
+    EXPECT_EQ(message["content"], c.text);
+    EXPECT_EQ(message.contains("reasoning_content"), c.reasoning.has_value());
+    EXPECT_EQ(message.value("reasoning_content", ""), c.reasoning.value_or(""));
+    std::string text, reasoning;
+    for (size_t begin = 0; begin < out.size();) {
+      const size_t end = out.find("\n\n", begin);
+      const auto event = parse_body(out.substr(begin + 6, end - begin - 6));
+      ASSERT_TRUE(event.ok());
+      begin = end + 2;
+      const Json& delta = (*event)["choices"][0]["delta"];
+      text += delta.value("content", ""), reasoning += delta.value("reasoning_content", "");
+    }
+    EXPECT_EQ(text, c.text);
+    EXPECT_EQ(reasoning, c.reasoning.value_or(""));
   }
-  ReasoningSplitter open(true);
-  EXPECT_EQ(open.push("so </th").reasoning, "so ");
-  EXPECT_EQ(open.flush().reasoning, "</th");
-  ReasoningSplitter none(false);
-  EXPECT_EQ(none.push("a</think>").answer, "a</think>");
 }
 
 TEST(ServeAnswerHost, EventsAndBodiesSayTheSame) {
@@ -237,7 +267,8 @@ TEST(ServeAnswerHost, EventsAndBodiesSayTheSame) {
     const AnswerWriter writer(model, asked, "id-1", 99);
     std::vector<Answer> streamed, whole;
     for (auto* answers : {&streamed, &whole})
-      answers->emplace_back(Answer::Options{"", chat, true, {}});
+      answers->emplace_back(
+          Answer::Options{"", chat ? Reasoning::kOpen : Reasoning::kNever, true, {}});
     std::string out;
     writer.append_begin(out, 0);
     for (uint32_t i = 0; i < 4; ++i) {

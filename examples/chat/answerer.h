@@ -7,6 +7,7 @@
 
 #include "chat/conversation.h"
 #include "chat/settings.h"
+#include "common/reasoning.h"
 #include "hadal/status.h"
 
 namespace hadal::chat {
@@ -38,10 +39,10 @@ struct AnswerResult {
   AnswerFigures figures;
 };
 
-// Text that has come, in whole characters. `ends_reasoning`: a token without text said so.
+// Text that has come, in whole characters, and a mark of reasoning without text behind it.
 struct AnswerPiece {
   std::string text;
-  bool ends_reasoning = false;
+  examples::ReasoningMark mark = examples::ReasoningMark::kNone;
 };
 
 class Answerer {

@@ -6,12 +6,11 @@
 #include <utility>
 
 #include "common/json.h"
-#include "common/reasoning.h"
 
 namespace hadal::chat {
 namespace {
 
-using examples::Json;
+using examples::Json, examples::Reasoning;
 
 Json message(const char* role, const std::string& text) {
   Json json;
@@ -66,7 +65,7 @@ Conversation::Conversation(std::optional<model::ChatTemplate> chat_template)
   const Json probe = Json::array({message("user", "?")});
   const auto reasons = [&](const Json& variables) {
     const Result<std::string> text = render(probe, variables);
-    return text.ok() && examples::ends_in_open_thought(*text);
+    return text.ok() && examples::reasoning_behind(*text) == Reasoning::kOpen;
   };
   const Result<std::string> on = render(probe, variables(true)),
                             off = render(probe, variables(false));
@@ -156,11 +155,11 @@ std::string Conversation::running_text() const {
 }
 
 Result<Prompt> Conversation::prompt() const {
-  if (!template_) return Prompt{running_text(), false, true};
+  if (!template_) return Prompt{running_text(), Reasoning::kNever, true};
   const Json asked = thinking_ == Thinking::kSwitched ? variables(thinks_) : Json::object();
   HADAL_ASSIGN(std::string text, render(messages_, asked));
-  const bool reasons = examples::ends_in_open_thought(text);
-  return Prompt{std::move(text), reasons, false};
+  const Reasoning reasoning = examples::reasoning_behind(text);
+  return Prompt{std::move(text), reasoning, false};
 }
 
 std::string Conversation::save() const {

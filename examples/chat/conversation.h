@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include "common/json.h"
+#include "common/reasoning.h"
 #include "hadal/model/chat_template.h"
 #include "hadal/status.h"
 
@@ -21,7 +22,7 @@ enum class Thinking {
 
 struct Prompt {
   std::string text;
-  bool reasons = false;      // what follows begins with reasoning
+  examples::Reasoning reasoning = examples::Reasoning::kNever;  // of what follows
   bool add_special = false;  // the tokenizer puts its tokens around the text
 };
 

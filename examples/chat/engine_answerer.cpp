@@ -20,10 +20,7 @@ double seconds_between(Clock::time_point from, Clock::time_point to) {
 
 EngineAnswerer::EngineAnswerer(runtime::Engine& engine, const model::Tokenizer& tokenizer,
                                Options options)
-    : engine_(engine),
-      tokenizer_(tokenizer),
-      options_(std::move(options)),
-      end_of_reasoning_(tokenizer.token_to_id("</think>")) {}
+    : engine_(engine), tokenizer_(tokenizer), options_(std::move(options)), marks_(tokenizer) {}
 
 Result<runtime::EngineRequest> EngineAnswerer::request(const Prompt& prompt,
                                                        const Settings& settings,
@@ -78,10 +75,9 @@ Result<AnswerResult> EngineAnswerer::answer(
         const bool full = figures.prompt_tokens + figures.generated_tokens >= options_.context;
         result.end = full ? AnswerEnd::kContext : AnswerEnd::kMaxTokens;
       }
-      const bool ends_reasoning =
-          token.has_token && token.id == end_of_reasoning_ && token.text.empty();
-      if (wanted && (!token.text.empty() || ends_reasoning)) {
-        wanted = on_piece({token.text, ends_reasoning});
+      const auto mark = token.has_token ? marks_.of(token.id) : examples::ReasoningMark::kNone;
+      if (wanted && (!token.text.empty() || mark != examples::ReasoningMark::kNone)) {
+        wanted = on_piece({token.text, mark});
       }
     }
   }

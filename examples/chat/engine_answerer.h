@@ -2,7 +2,6 @@
 #pragma once
 
 #include <functional>
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -37,7 +36,7 @@ class EngineAnswerer : public Answerer {
   runtime::Engine& engine_;
   const model::Tokenizer& tokenizer_;
   Options options_;
-  std::optional<uint32_t> end_of_reasoning_;  // "</think>" where it is one token
+  examples::SpecialMarks marks_;
 };
 
 }  // namespace hadal::chat

@@ -108,7 +108,7 @@ Session::Next Session::answer(Conversation before) {
   };
   const Result<Prompt> prompt = conversation_.prompt();
   if (!prompt.ok()) return give_up(prompt.status());
-  examples::ReasoningSplitter splitter(prompt->reasons);
+  examples::ReasoningSplitter splitter(prompt->reasoning);
   std::string text, reasoning;
   const auto show = [&](const examples::SplitText& split) {
     printer_.reasoning(split.reasoning);
@@ -118,8 +118,7 @@ Session::Next Session::answer(Conversation before) {
   const uint64_t seed = settings_.seed ? *settings_.seed : host_.random();
   const Result<AnswerResult> result =
       answerer_.answer(*prompt, settings_, seed, [&](const AnswerPiece& piece) {
-        if (piece.ends_reasoning) splitter.end_reasoning();
-        show(splitter.push(piece.text));
+        show(splitter.push(piece.text, piece.mark));
         return !printer_.failed();
       });
   show(splitter.flush());

@@ -10,7 +10,7 @@
 
 namespace hadal::serve {
 
-using examples::ReasoningSplitter, examples::SplitText;
+using examples::Reasoning, examples::ReasoningSplitter, examples::SplitText;
 
 struct TokenWithLogprobs {
   uint32_t id = 0;
@@ -27,9 +27,10 @@ struct AnswerDelta {
 class Answer {
  public:
   struct Options {
-    std::string echo;  // in front of the text
-    bool reasons = false, keep_ids = false;
-    std::optional<uint32_t> end_of_reasoning;  // a token
+    std::string echo{};  // in front of the text
+    Reasoning reasoning = Reasoning::kNever;
+    bool keep_ids = false;
+    examples::SpecialMarks marks{};
   };
   explicit Answer(const Options& options);
 
@@ -44,11 +45,17 @@ class Answer {
   [[nodiscard]] runtime::FinishReason finish() const { return finish_; }
   [[nodiscard]] const Status& status() const { return status_; }  // not ok: failed
   [[nodiscard]] uint64_t tokens() const { return tokens_; }
+  // Whether it began with reasoning, as far as is known.
+  [[nodiscard]] bool reasons() const { return splitter_.has_begun(); }
+  // Those of its marks included.
   [[nodiscard]] uint64_t reasoning_tokens() const { return reasoning_tokens_; }
 
  private:
+  void split(const runtime::EngineToken& token);
+  void show(const SplitText& split);
+
   bool keep_ids_;
-  std::optional<uint32_t> end_of_reasoning_;
+  examples::SpecialMarks marks_;
   ReasoningSplitter splitter_;
   AnswerDelta delta_;
   bool news_ = false;

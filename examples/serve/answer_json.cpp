@@ -137,7 +137,7 @@ std::string AnswerWriter::body(std::span<Answer> answers, const Usage& usage) co
     choice["index"] = json["choices"].size();
     if (chat) {
       choice["message"] = {{"role", "assistant"}, {"content", std::move(delta.text)}};
-      if (usage.reasons) choice["message"]["reasoning_content"] = std::move(delta.reasoning);
+      if (answer.reasons()) choice["message"]["reasoning_content"] = std::move(delta.reasoning);
       choice["logprobs"] = logprobs_ ? chat_logprobs(delta) : Json();
     } else {
       if (logprobs_) {

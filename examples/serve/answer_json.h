@@ -12,7 +12,7 @@ namespace hadal::serve {
 
 struct Usage {
   uint64_t prompt_tokens = 0, completion_tokens = 0, reasoning_tokens = 0;
-  bool reasons = false;  // reasoning_tokens is reported
+  bool reasons = false;  // any of the answers: reasoning_tokens is reported
 };
 
 // "data: JSON\n\n".

@@ -23,12 +23,11 @@ const char* finish_name(FinishReason finish, const Status& status) {
 
 Generation::Generation(Core& core, Job job, Time arrived, Signal& news)
     : core_(core), job_(std::move(job)), arrived_(arrived), news_(&news) {
-  const auto end_of_reasoning = core_.model.tokenizer().token_to_id("</think>");
   answers_.reserve(job_.requests.size());
   for (size_t i = 0; i < job_.requests.size(); ++i) {
     answers_.emplace_back(Answer::Options{job_.echoes.empty() ? "" : job_.echoes[i / job_.asked.n],
-                                          job_.reasons, job_.asked.return_token_ids,
-                                          job_.reasons ? end_of_reasoning : std::nullopt});
+                                          job_.reasoning, job_.asked.return_token_ids,
+                                          core_.model.marks()});
   }
 }
 
@@ -158,8 +157,8 @@ std::optional<ApiError> Generation::failure() const {
 Usage Generation::usage() const {
   Usage usage;
   usage.prompt_tokens = job_.prompt_tokens;
-  usage.reasons = job_.reasons;
   for (const Answer& answer : answers_) {
+    usage.reasons = usage.reasons || answer.reasons();
     usage.completion_tokens += answer.tokens();
     usage.reasoning_tokens += answer.reasoning_tokens();
   }

@@ -4,9 +4,9 @@
 
 #include <algorithm>
 
-#include "common/reasoning.h"
-
 namespace hadal::serve {
+
+using examples::Reasoning;
 
 uint64_t seed_of_answer(uint64_t seed, uint32_t index) {
   if (index == 0) return seed;
@@ -22,6 +22,7 @@ ServedModel::ServedModel(model::Tokenizer tokenizer,
       chat_template_(std::move(chat_template)),
       options_(std::move(options)),
       formats_(tokenizer_, options_.end_ids),
+      marks_(tokenizer_),
       end_of_reasoning_(tokenizer_.token_to_id("</think>")) {
   const uint32_t most = options_.context - 1;  // a token has to follow
   options_.max_prompt_tokens =
@@ -78,7 +79,7 @@ Outcome<ServedModel::PromptTokens> ServedModel::render(const GenerateRequest& re
   if (!text.ok()) return error_of(text.status(), "messages");
   Outcome<std::vector<uint32_t>> ids = encode(*text, "messages", /*add_special=*/false);
   if (!ids.ok()) return std::move(ids.error());
-  return PromptTokens{std::move(*ids), examples::ends_in_open_thought(*text)};
+  return PromptTokens{std::move(*ids), examples::reasoning_behind(*text)};
 }
 
 Outcome<std::vector<uint32_t>> ServedModel::tokenize(const GenerateRequest& request) const {
@@ -100,7 +101,7 @@ Outcome<Job> ServedModel::prepare(GenerateRequest request, uint64_t random) cons
     if (!tokens.ok()) return std::move(tokens.error());
     if (auto wrong = check_length(tokens->ids, "messages")) return *wrong;
     prompts.push_back(std::move(tokens->ids));
-    job.reasons = tokens->reasons;
+    job.reasoning = tokens->reasoning;
   }
   for (size_t i = 0; i < request.prompts.size(); ++i) {
     const std::string name = request.prompts.size() == 1 ? "prompt" : fmt::format("prompt[{}]", i);
@@ -119,7 +120,10 @@ Outcome<Job> ServedModel::prepare(GenerateRequest request, uint64_t random) cons
 
   const Result<MaskMaker> masks = formats_.masks(request.format);
   if (!masks.ok()) return error_of(masks.status(), "response_format");
-  if (*masks && job.reasons && !end_of_reasoning_) {
+  const bool reasons = job.reasoning == Reasoning::kOpen;
+  // Where the prompt leaves none open, the format holds from the first token on.
+  if (*masks && !reasons) job.reasoning = Reasoning::kNever;
+  if (*masks && reasons && !end_of_reasoning_) {
     return ApiError{400,
                     "response_format: must be text while the model thinks, as </think> is no "
                     "token of it",
@@ -137,7 +141,7 @@ Outcome<Job> ServedModel::prepare(GenerateRequest request, uint64_t random) cons
       r.sampling.seed = seed_of_answer(request.seed.value_or(random), i);
       r.logprobs = request.logprobs;
       if (*masks) r.mask = (*masks)();
-      if (*masks && job.reasons) r.mask = behind_reasoning(std::move(r.mask), *end_of_reasoning_);
+      if (*masks && reasons) r.mask = behind_reasoning(std::move(r.mask), *end_of_reasoning_);
       r.stop = request.stop;
       r.stop_ids = request.stop_token_ids;
       if (!request.ignore_eos) {

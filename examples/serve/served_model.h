@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "common/reasoning.h"
 #include "hadal/model/chat_template.h"
 #include "hadal/model/tokenizer.h"
 #include "hadal/runtime/engine.h"
@@ -18,10 +19,10 @@ namespace hadal::serve {
 // A request made ready. Answers are in the order of their index: those of the first prompt first.
 struct Job {
   GenerateRequest asked;
-  std::vector<runtime::EngineRequest> requests;  // one for each answer
-  std::vector<std::string> echoes;               // of each prompt, with echo
-  uint64_t prompt_tokens = 0;                    // of each prompt once
-  bool reasons = false;                          // the answers begin with reasoning
+  std::vector<runtime::EngineRequest> requests;                 // one for each answer
+  std::vector<std::string> echoes;                              // of each prompt, with echo
+  uint64_t prompt_tokens = 0;                                   // of each prompt once
+  examples::Reasoning reasoning = examples::Reasoning::kNever;  // of the answers
 };
 
 class ServedModel {
@@ -39,6 +40,7 @@ class ServedModel {
 
   [[nodiscard]] const Options& options() const { return options_; }
   [[nodiscard]] const model::Tokenizer& tokenizer() const { return tokenizer_; }
+  [[nodiscard]] const examples::SpecialMarks& marks() const { return marks_; }
   [[nodiscard]] bool has_chat_template() const { return chat_template_.has_value(); }
 
   // Thread-safe; takes time in proportion to the text. `random` is what seeds are made of where
@@ -50,7 +52,7 @@ class ServedModel {
  private:
   struct PromptTokens {
     std::vector<uint32_t> ids;
-    bool reasons = false;
+    examples::Reasoning reasoning = examples::Reasoning::kNever;
   };
   [[nodiscard]] std::optional<ApiError> check_name(const std::string& name) const;
   [[nodiscard]] Outcome<PromptTokens> render(const GenerateRequest& request) const;
@@ -63,6 +65,7 @@ class ServedModel {
   std::optional<model::ChatTemplate> chat_template_;
   Options options_;
   ResponseFormats formats_;
+  examples::SpecialMarks marks_;
   std::optional<uint32_t> end_of_reasoning_;  // "</think>" where it is one token
 };
 

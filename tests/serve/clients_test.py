@@ -317,6 +317,19 @@ async def chat(server):
     message = (await ask(server, "POST", "/v1/chat/completions", short)).json()["choices"][0]["message"]
     assert message["reasoning_content"] == ""
     assert "".join(e["choices"][0]["delta"].get("content", "") for e in events) == message["content"]
+    # A thought that the model opens itself, here by a bias, is told apart as well; a completion's is text.
+    begin = (await ask(server, "POST", "/tokenize", {"prompt": "<think>"})).json()["tokens"]
+    own = {"logit_bias": {str(begin[0]): 100}}
+    events = (await ask(server, "POST", "/v1/chat/completions", {
+        **body, **options, **own, "stream": True, "stream_options": {"include_usage": True}})).events()
+    answer = (await ask(server, "POST", "/v1/chat/completions", {**body, **options, **own})).json()
+    assert answer["choices"][0]["message"] == {"role": "assistant", "content": "", "reasoning_content": "<think>" * 19}
+    for usage in answer["usage"], events[-1]["usage"]:
+        assert usage["completion_tokens_details"] == {"reasoning_tokens": 20}, usage
+    deltas = [e["choices"][0]["delta"] for e in events[:-1]]
+    assert "".join(d.get("reasoning_content", "") for d in deltas) == "<think>" * 19
+    assert "".join(d.get("content", "") for d in deltas) == ""
+    assert (await completed(ids, tokens=20, **own))["text"] == "<think>" * 20
     # Tools reach the template only where they may be called.
     refused = await ask(server, "POST", "/v1/chat/completions", {**body, "tools": [], "tool_choice": "required"})
     assert refused.status == 400 and refused.json()["error"]["param"] == "tool_choice"
