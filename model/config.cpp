@@ -31,7 +31,6 @@ constexpr Range<uint32_t> kHeadDim{1, 1u << 12};
 constexpr Range<uint32_t> kExperts{0, 1u << 12};
 constexpr Range<uint32_t> kSharedExperts{0, 1u << 6};
 constexpr Range<uint32_t> kPositions{1, 1u << 27};
-constexpr size_t kMaxEosTokens = 256;
 constexpr size_t kMaxConfigBytes = 16u << 20;
 
 // Bounds of real numbers: what keeps a float32 neither zero, infinite nor without meaning.
@@ -366,23 +365,7 @@ Status read_token_ids(const JsonFields& fields, ModelConfig& config) {
   if (fields.find_set("bos_token_id") != nullptr) {
     HADAL_TRY(fields.require("bos_token_id", ids, config.bos_token_id.emplace()));
   }
-  const Json* eos = fields.find_set("eos_token_id");
-  if (eos == nullptr) return {};
-  if (!eos->is_array()) {
-    return fields.require("eos_token_id", ids, config.eos_token_ids.emplace_back());
-  }
-  if (eos->size() > kMaxEosTokens) {
-    return fields.refuse(Errc::kMalformed, "eos_token_id",
-                         fmt::format("must be at most {} ids", kMaxEosTokens), *eos);
-  }
-  for (const Json& id : *eos) {
-    if (!id.is_number_unsigned() || id.get<uint64_t>() > ids.most) {
-      return fields.refuse(Errc::kMalformed, "eos_token_id",
-                           fmt::format("must hold whole numbers between 0 and {}", ids.most), id);
-    }
-    config.eos_token_ids.push_back(id.get<uint32_t>());
-  }
-  return {};
+  return fields.read("eos_token_id", ids, config.eos_token_ids);
 }
 
 Result<ModelConfig> parse_document(std::string_view json, const std::string& name) {

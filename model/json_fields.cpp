@@ -193,6 +193,26 @@ Status JsonFields::read(std::string_view key, bool& out) const {
   return {};
 }
 
+Status JsonFields::read(std::string_view key, Range<uint32_t> range,
+                        std::vector<uint32_t>& out) const {
+  const Json* value = find_set(key);
+  if (value == nullptr) return {};
+  if (!value->is_array()) return require(key, range, out.emplace_back());
+  if (value->size() > kMaxListed) {
+    return refuse(Errc::kMalformed, key, fmt::format("must be at most {} ids", kMaxListed), *value);
+  }
+  for (const Json& id : *value) {
+    if (!id.is_number_unsigned() || id.get<uint64_t>() < range.least ||
+        id.get<uint64_t>() > range.most) {
+      return refuse(
+          Errc::kMalformed, key,
+          fmt::format("must hold whole numbers between {} and {}", range.least, range.most), id);
+    }
+    out.push_back(id.get<uint32_t>());
+  }
+  return {};
+}
+
 Result<JsonFields> JsonFields::object(std::string_view key) const {
   const Json* value = find(key);
   if (value == nullptr) return absent(key);

@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "hadal/status.h"
 
@@ -58,6 +59,10 @@ class JsonFields {
   [[nodiscard]] Status read(std::string_view key, Range<double> range, double& out) const;
   [[nodiscard]] Status read(std::string_view key, std::string& out) const;
   [[nodiscard]] Status read(std::string_view key, bool& out) const;
+  // A number or a list of at most kMaxListed numbers. null counts as absent.
+  [[nodiscard]] Status read(std::string_view key, Range<uint32_t> range,
+                            std::vector<uint32_t>& out) const;
+  static constexpr size_t kMaxListed = 256;
 
   // An object inside this one; the field must be set.
   [[nodiscard]] Result<JsonFields> object(std::string_view key) const;

@@ -11,6 +11,7 @@
 
 #include "consumer/vulkan_host.h"
 #include "support/capi_engine.h"
+#include "support/safetensors_writer.h"
 
 namespace hadal::test {
 namespace {
@@ -124,6 +125,32 @@ TEST_F(CapiEngineGpu, EndsAtTheModelsEndOfText) {
   EXPECT_EQ(given.at(on).given.ids.size(), 8u);
   EXPECT_EQ(given.at(off).given.ids, (std::vector<uint32_t>{facts.eos_ids[0]}));
   EXPECT_EQ(given.at(off).finish, uint32_t{HADAL_FINISH_STOP});
+}
+
+// generation_config.json names more such tokens.
+TEST_F(CapiEngineGpu, EndsAtTheTokensOfGenerationConfigToo) {
+  hadal::testing::TempDir dir;
+  for (const auto& file : std::filesystem::directory_iterator(kFables)) {
+    std::filesystem::create_symlink(file.path(), dir / file.path().filename().string());
+  }
+  hadal::testing::write_file(dir / "generation_config.json", R"({"eos_token_id": [5, 1]})");
+  hadal_engine_options options = engine_options();
+  const std::string path = dir.path().string();
+  options.model_dir = path.c_str();
+  const EnginePtr engine = load_engine(options);
+  ASSERT_NE(engine, nullptr);
+  auto facts = abi<hadal_engine_facts>();
+  ASSERT_EQ(hadal_engine_describe(engine.get(), &facts, &error_), HADAL_OK);
+  EXPECT_EQ(std::vector<uint32_t>(facts.eos_ids, facts.eos_ids + facts.eos_count),
+            (std::vector<uint32_t>{1, 5}));
+  runtime::EngineRequest plain = plain_request();
+  plain.sampling.logit_bias = {{5, 100.0f}};
+  AbiRequest request(plain);
+  request.request.flags = 0;
+  const auto id = add_request(engine.get(), request.request);
+  const auto given = run_engine(engine.get());
+  EXPECT_EQ(given.at(id).given.ids, std::vector<uint32_t>{5});
+  EXPECT_EQ(given.at(id).finish, uint32_t{HADAL_FINISH_STOP});
 }
 
 TEST_F(CapiEngineGpu, CancelsAndDeadlines) {

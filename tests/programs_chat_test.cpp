@@ -4,8 +4,10 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <iterator>
 #include <nlohmann/json.hpp>
 #include <regex>
+#include <sstream>
 
 #include "support/child.h"
 #include "support/safetensors_writer.h"
@@ -200,6 +202,66 @@ TEST(ProgramsGpu, ChatGoesOnBehindAnErrorAndRemembersIt) {
   EXPECT_NE(open.errors.find("a block must end"), std::string::npos);
 }
 
+TEST(ProgramsGpu, ChatAndGenerateTakeWhatTheCheckpointSays) {
+  TempDir dir;
+  for (const fs::directory_entry& file : fs::directory_iterator(kFables)) {
+    fs::create_symlink(file.path(), dir / file.path().filename().string());
+  }
+  const std::string model_dir = dir.path().string(), prompt = "Once upon a time";
+  const auto generated = [&](const std::vector<std::string>& more) {
+    std::vector<std::string> command{HADAL_GENERATE, model_dir, prompt,       "-n",
+                                     "10",           "--quiet", "--print-ids"};
+    command.insert(command.end(), more.begin(), more.end());
+    const ChildResult r = run_child(command, child_options(true));
+    EXPECT_EQ(r.code, 0) << r.errors;
+    std::istringstream words(r.output);
+    return std::vector<uint32_t>{std::istream_iterator<uint32_t>(words), {}};
+  };
+  const std::vector<uint32_t> ids = generated({});
+  ASSERT_EQ(ids.size(), 10u);
+  const auto count = uint64_t(std::find(ids.begin(), ids.end(), ids[4]) - ids.begin()) + 1;
+  write_file(dir / "generation_config.json", json{{"do_sample", false},
+                                                  {"top_p", 0.5},
+                                                  {"top_k", 40},
+                                                  {"max_new_tokens", 8},
+                                                  {"eos_token_id", {1, ids[4]}}}
+                                                 .dump());
+  // Where texts end is the checkpoint's; how hadal-generate draws is its flags'.
+  EXPECT_EQ(generated({}), std::vector<uint32_t>(ids.begin(), ids.begin() + ptrdiff_t(count)));
+  EXPECT_EQ(generated({"--ignore-eos"}), ids);
+  const ChildResult r = chat(model_dir, prompt + "\n/set\n", {"--top-k", "30"});
+  EXPECT_EQ(r.code, 0) << r.errors;
+  ASSERT_EQ(figures_of(r.errors).size(), 1u);
+  EXPECT_EQ(figures_of(r.errors)[0].answer, count);
+  for (const char* line : {"  temperature         0\n", "  top_p               0.5\n",
+                           "  top_k               30\n", "  max_tokens          8\n"}) {
+    EXPECT_NE(r.errors.find(line), std::string::npos) << r.errors;
+  }
+  const ChildResult own = chat(model_dir, prompt + "\n/set\n",
+                               {"--generation-config", "none", "--temperature", "0", "-n", "10"});
+  ASSERT_EQ(figures_of(own.errors).size(), 1u);
+  EXPECT_EQ(figures_of(own.errors)[0].answer, 10u);
+  EXPECT_NE(own.errors.find("  top_p               0.95\n"), std::string::npos) << own.errors;
+}
+
+TEST(ProgramsHost, ABadGenerationConfigIsRefused) {
+  TempDir dir;
+  for (const fs::directory_entry& file : fs::directory_iterator(kFables)) {
+    fs::create_symlink(file.path(), dir / file.path().filename().string());
+  }
+  write_file(dir / "generation_config.json", R"({"top_p": "a"})");
+  const std::string part = "generation_config.json: top_p must be a number between 1e-06 and 1";
+  const ChildResult talked = chat(dir.path().string(), "Hello\n", {}, /*on_device=*/false);
+  const ChildResult generated =
+      run_child({HADAL_GENERATE, dir.path().string(), "Hello"}, child_options(false));
+  for (const ChildResult& r : {talked, generated}) {
+    EXPECT_EQ(r.code, 2);
+    EXPECT_EQ(r.output, "");
+    EXPECT_EQ(std::count(r.errors.begin(), r.errors.end(), '\n'), 1) << r.errors;
+    EXPECT_NE(r.errors.find(part), std::string::npos) << r.errors;
+  }
+}
+
 TEST(ProgramsHost, ChatRefusesWhatCannotBe) {
   TempDir dir;
   write_file(dir / "bad.jinja", "{% for %}");
@@ -214,6 +276,7 @@ TEST(ProgramsHost, ChatRefusesWhatCannotBe) {
       {{"--system", "a", "--system-file", "b"}, "excludes"},
       {{"--temperature", "-1"}, "temperature"},
       {{"--draft-depth", "2"}, "requires"},
+      {{"--generation-config", "maybe"}, "--generation-config"},
       {{"--stop", ""}, "stop"}};
   for (const auto& [arguments, part] : cases) {
     const ChildResult r = chat(kFables, "Hello\n", arguments, /*on_device=*/false);

@@ -166,6 +166,31 @@ TEST(ServeRequestHost, Chats) {
             "messages[0].role");
 }
 
+TEST(ServeRequestHost, DefaultsHoldWhereNothingIsSaid) {
+  RequestDefaults defaults;
+  EXPECT_EQ(parse_completion_request(R"({"prompt":"a"})")->sampling.temperature, 1.0f);
+  defaults.sampling.temperature = 0.25f, defaults.sampling.top_p = 0.5f;
+  defaults.sampling.top_k = 40, defaults.sampling.repetition_penalty = 1.5f;
+  defaults.max_tokens = 12;
+  const auto plain = parse_completion_request(R"({"prompt":"a","top_k":null})", {}, defaults);
+  ASSERT_TRUE(plain.ok());
+  EXPECT_EQ(plain->sampling.temperature, 0.25f);
+  EXPECT_EQ(plain->sampling.top_p, 0.5f);
+  EXPECT_EQ(plain->sampling.top_k, 40u);
+  EXPECT_EQ(plain->sampling.repetition_penalty, 1.5f);
+  EXPECT_EQ(plain->max_tokens, 12u);
+  const auto said = parse_chat_request(
+      R"({"messages":[{"role":"user","content":"a"}],"temperature":1,"top_p":1,"top_k":-1,
+          "repetition_penalty":1,"max_completion_tokens":3})",
+      {}, defaults);
+  ASSERT_TRUE(said.ok());
+  EXPECT_EQ(said->sampling.temperature, 1.0f);
+  EXPECT_EQ(said->sampling.top_p, 1.0f);
+  EXPECT_EQ(said->sampling.top_k, 0u);
+  EXPECT_EQ(said->sampling.repetition_penalty, 1.0f);
+  EXPECT_EQ(said->max_tokens, 3u);
+}
+
 TEST(ServeModelHost, PreparesRequests) {
   const ServedModel model = fables(true);
   auto asked =
@@ -436,11 +461,12 @@ TEST(ServeRequestHost, BytesOfAnyKindAreTakenOrRefused) {
   ASSERT_FALSE(seeds.empty());
   const auto taken_by = [&](auto parse) {
     return std::count_if(seeds.begin(), seeds.end(),
-                         [&](const std::string& seed) { return parse(seed, {}).ok(); });
+                         [&](const std::string& seed) { return parse(seed).ok(); });
   };
-  EXPECT_EQ(taken_by(parse_completion_request), 2);  // completion.json, ids.json
-  EXPECT_EQ(taken_by(parse_chat_request), 2);        // chat.json, schema.json
-  EXPECT_EQ(taken_by(parse_detokenize_request), 1);
+  // completion.json and ids.json; chat.json and schema.json
+  EXPECT_EQ(taken_by([](const auto& body) { return parse_completion_request(body); }), 2);
+  EXPECT_EQ(taken_by([](const auto& body) { return parse_chat_request(body); }), 2);
+  EXPECT_EQ(taken_by([](const auto& body) { return parse_detokenize_request(body); }), 1);
   std::mt19937 random(17);
   hadal::testing::FuzzRounds rounds(3000);
   while (rounds.next()) {

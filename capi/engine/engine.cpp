@@ -67,7 +67,7 @@ hadal_status hadal_engine_describe(const hadal_engine* engine, hadal_engine_fact
     known.layers = config.num_hidden_layers;
     known.mtp_layers = config.num_nextn_predict_layers, known.vocab_size = config.vocab_size;
     known.bos_id = config.bos_token_id.value_or(HADAL_NO_TOKEN);
-    known.eos_ids = config.eos_token_ids.data(), known.eos_count = config.eos_token_ids.size();
+    known.eos_ids = engine->end_ids.data(), known.eos_count = engine->end_ids.size();
     return write_struct(kEngine, "facts", known, facts);
   });
 }

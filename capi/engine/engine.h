@@ -31,6 +31,7 @@ struct hadal_engine {
   std::unique_ptr<hadal::runtime::KvCache> cache;
   std::unique_ptr<hadal::runtime::PagePool> pages;
   std::optional<hadal::runtime::Engine> engine;
+  std::vector<uint32_t> end_ids;  // of a request
   uint32_t max_requests = 0, max_rows = 0;
   std::string driver;
   mutable std::atomic<bool> in_call = false;

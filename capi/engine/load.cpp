@@ -4,6 +4,7 @@
 #include <filesystem>
 
 #include "engine.h"
+#include "hadal/model/generation_config.h"
 #include "hadal/model/safetensors.h"
 #include "hadal/model/weights.h"
 #include "hadal/runtime/memory_plan.h"
@@ -28,6 +29,7 @@ Status refuse(std::string_view text) {
 struct Prepared {
   hadal_engine_options options{};
   model::ModelConfig config;
+  model::GenerationConfig generation;
   std::optional<model::Checkpoint> checkpoint;
   std::unique_ptr<Device> device;
   model::ModelOptions model;
@@ -183,6 +185,7 @@ Result<Prepared> prepare(const hadal_engine_options* options) {
   HADAL_ASSIGN(p.cache_format, enumerator<CacheFormat>(kEngine, "cache_format", o.cache_format, 3));
   HADAL_TRY(prepare_engine(o, p.engine));
   HADAL_ASSIGN(p.config, model::load_config(o.model_dir));
+  HADAL_ASSIGN(p.generation, model::load_generation_config(o.model_dir, p.config));
   HADAL_TRY(prepare_model(p));
   HADAL_ASSIGN(p.checkpoint, model::Checkpoint::open(o.model_dir));
   HADAL_ASSIGN(const uint64_t weights_bytes,
@@ -244,6 +247,7 @@ Status load(const hadal_engine_options* options, hadal_engine& made) {
   if (made.tokenizer) p.engine.tokenizer = &made.tokenizer->tokenizer;
   HADAL_ASSIGN(made.engine, runtime::Engine::create(*made.device, *made.model, *made.cache,
                                                     *made.pages, p.engine));
+  made.end_ids = model::end_ids(made.model->config(), p.generation);
   made.max_requests = p.engine.max_requests, made.max_rows = p.engine.max_rows;
   const Caps& caps = made.device->caps();
   made.driver = fmt::format("{}, {}", caps.driver_name, caps.driver_info);

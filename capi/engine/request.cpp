@@ -68,7 +68,7 @@ Status read_stops(const hadal_engine& engine, const hadal_engine_request& r,
   HADAL_TRY(check_array("stop", r.stop, r.stop_count, kMostStops));
   request.stop_ids.assign(r.stop_ids, r.stop_ids + r.stop_ids_count);
   if (!(r.flags & HADAL_REQUEST_IGNORE_EOS)) {
-    const auto& eos = engine.model->config().eos_token_ids;
+    const auto& eos = engine.end_ids;
     request.stop_ids.insert(request.stop_ids.end(), eos.begin(), eos.end());
   }
   for (size_t i = 0; i < r.stop_count; ++i) {

@@ -16,7 +16,7 @@ void add_conversation_flags(CLI::App& app, Arguments& a) {
       ->check(CLI::IsMember({"on", "off"}));
   app.add_option("-n,--max-tokens", a.settings.max_tokens,
                  "of an answer; 0: to the context's end (200 where there is no chat template)")
-      ->capture_default_str();
+      ->default_str("the checkpoint's, or 0");
   app.add_option("--stop", a.stop, "end an answer in front of this string; repeatable")
       ->type_name("STRING")
       ->allow_extra_args(false);
@@ -42,8 +42,12 @@ void add_arguments(CLI::App& app, Arguments& a) {
       ->required();
   add_conversation_flags(app, a);
   examples::add_sampling_options(app, a.settings.sampling);
+  app.get_option("--temperature")->default_str("the checkpoint's, or 0.6");
+  app.get_option("--top-p")->default_str("the checkpoint's, or 0.95");
   app.get_option("--seed")->default_str("another one for each answer");
+  examples::add_generation_config_option(app, a.generation_config);
   add_engine_flags(app, a);
+  a.given = [&app](std::string_view flag) { return app.count(std::string(flag)) > 0; };
 }
 
 }  // namespace hadal::chat

@@ -11,6 +11,7 @@
 #include "chat/lines.h"
 #include "chat/session.h"
 #include "chat/terminal.h"
+#include "common/generation_defaults.h"
 #include "common/program.h"
 #include "hadal/runtime/engine.h"
 
@@ -155,14 +156,17 @@ int talk(chat::Session& session, const Terminal& terminal) {
   }
 }
 
-void greet(const chat::Conversation& conversation, const chat::Arguments& a, uint32_t context,
-           const Device& device, const Terminal& terminal) {
+// `drawing`: what generation_config.json says about it.
+void greet(const chat::Conversation& conversation, const chat::Arguments& a,
+           const std::string& drawing, uint32_t context, const Device& device,
+           const Terminal& terminal) {
   if (a.quiet) return;
   std::string text;
   if (terminal.input && !a.prompt) {
     const auto name = std::filesystem::weakly_canonical(a.model.directory).filename().string();
     text = fmt::format("{} on {}, context {} tokens\n/help lists commands, Ctrl-D leaves.\n", name,
                        device.caps().device_name, context);
+    if (!drawing.empty()) text += fmt::format("From generation_config.json: {}\n", drawing);
   }
   if (!conversation.has_template()) {
     text += "The checkpoint has no chat template: what you write is continued.\n";
@@ -178,6 +182,13 @@ Status run(chat::Arguments& a, int& exit_code) {
   HADAL_TRY(examples::check_tokenizer(a.model.directory, tokenizer, config));
   HADAL_TRY(runtime::check_stop_strings(tokenizer, a.stop));
   HADAL_ASSIGN(chat::Conversation conversation, begin_conversation(a, tokenizer));
+  model::GenerationConfig generation;
+  if (a.generation_config == "auto") {
+    HADAL_ASSIGN(generation, model::load_generation_config(a.model.directory, config));
+    examples::forget_given(generation, a.given);
+    examples::apply_generation_config(generation, a.settings.sampling);
+    if (generation.max_new_tokens) a.settings.max_tokens = *generation.max_new_tokens;
+  }
   if (!conversation.has_template() && a.settings.max_tokens == 0) {
     a.settings.max_tokens = kTextTokens;
   }
@@ -196,7 +207,7 @@ Status run(chat::Arguments& a, int& exit_code) {
 
   chat::EngineAnswerer::Options answers;
   answers.context = loaded.model->options().max_context;
-  answers.end_ids = config.eos_token_ids, answers.stop = a.stop;
+  answers.end_ids = model::end_ids(config, generation), answers.stop = a.stop;
   answers.speculates = options.speculate, answers.interrupted = chat::interrupted;
   chat::EngineAnswerer answerer(engine, tokenizer, answers);
   const Terminal terminal;
@@ -209,7 +220,8 @@ Status run(chat::Arguments& a, int& exit_code) {
                         });
   chat::Session session(conversation, a.settings, answerer, printer, make_host(a, terminal));
   chat::remember_interrupts();
-  greet(conversation, a, answers.context, *loaded.device, terminal);
+  greet(conversation, a, examples::generation_text(generation), answers.context, *loaded.device,
+        terminal);
   if (a.prompt) {
     (void)session.take({*a.prompt, /*literal=*/true});
     exit_code = chat::take_interrupt() ? examples::kExitInterrupted

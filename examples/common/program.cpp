@@ -299,6 +299,13 @@ Status check_ids(std::span<const uint32_t> ids, const model::ModelConfig& config
   return {};
 }
 
+Result<std::vector<uint32_t>> load_end_ids(const std::filesystem::path& directory,
+                                           const model::ModelConfig& config) {
+  HADAL_ASSIGN(const model::GenerationConfig generation,
+               model::load_generation_config(directory, config));
+  return model::end_ids(config, generation);
+}
+
 Result<uint32_t> choose_context(uint32_t wanted, const model::ModelConfig& config) {
   if (wanted <= config.max_position_embeddings) {
     return wanted ? wanted : config.max_position_embeddings;

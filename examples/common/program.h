@@ -14,6 +14,7 @@
 #include "hadal/device.h"
 #include "hadal/model/chat_template.h"
 #include "hadal/model/config.h"
+#include "hadal/model/generation_config.h"
 #include "hadal/model/model.h"
 #include "hadal/model/tokenizer.h"
 #include "hadal/runtime/kv_cache.h"
@@ -76,6 +77,10 @@ void install_interrupt_handler();
     const std::filesystem::path& directory);
 // Errors: kInvalidArgument for no ids, or one outside the vocabulary.
 [[nodiscard]] Status check_ids(std::span<const uint32_t> ids, const model::ModelConfig& config);
+// Where a text ends: model::end_ids of config.json and generation_config.json. Errors: those of
+// model::load_generation_config.
+[[nodiscard]] Result<std::vector<uint32_t>> load_end_ids(const std::filesystem::path& directory,
+                                                         const model::ModelConfig& config);
 // The positions to plan for: `wanted`, or the model's for 0. Errors: kInvalidArgument beyond the
 // model's.
 [[nodiscard]] Result<uint32_t> choose_context(uint32_t wanted, const model::ModelConfig& config);

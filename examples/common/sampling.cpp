@@ -48,4 +48,12 @@ void add_sampling_options(CLI::App& app, runtime::SamplingOptions& o) {
       ->allow_extra_args(false);
 }
 
+void add_generation_config_option(CLI::App& app, std::string& which) {
+  app.add_option("--generation-config", which,
+                 "auto: what the checkpoint's generation_config.json says holds where nothing else "
+                 "is asked for, and its end tokens end answers, too; none: it is not read")
+      ->check(CLI::IsMember({"auto", "none"}))
+      ->capture_default_str();
+}
+
 }  // namespace hadal::examples

@@ -60,7 +60,9 @@ Result<Task> prepare(const Arguments& a) {
                               context, task.request.prompt.size()));
   }
   task.request.max_new_tokens = a.max_new_tokens, task.request.sampling = a.sampling;
-  if (!a.ignore_eos) task.request.stop_ids = task.config.eos_token_ids;
+  if (!a.ignore_eos) {
+    HADAL_ASSIGN(task.request.stop_ids, examples::load_end_ids(a.model.directory, task.config));
+  }
   return task;
 }
 

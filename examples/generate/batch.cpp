@@ -145,6 +145,10 @@ Status generate_batch(const BatchRequest& request) {
   HADAL_TRY(check_tokenizer(request.model.directory, tokenizer, config));
   HADAL_TRY(runtime::check_stop_strings(tokenizer, request.stop));
   HADAL_ASSIGN(const uint32_t context, choose_context(request.model.context, config));
+  std::vector<uint32_t> end_ids;
+  if (!request.ignore_eos) {
+    HADAL_ASSIGN(end_ids, load_end_ids(request.model.directory, config));
+  }
   HADAL_ASSIGN(std::vector<Prompt> prompts, read_prompts(request, tokenizer, context));
 
   runtime::EngineOptions options;
@@ -180,7 +184,7 @@ Status generate_batch(const BatchRequest& request) {
     runtime::EngineRequest r;
     r.prompt = prompts[i].ids, r.max_new_tokens = request.max_new_tokens;
     r.sampling = request.sampling, r.stop = request.stop, r.logprobs = request.logprobs;
-    if (!request.ignore_eos) r.stop_ids = config.eos_token_ids;
+    r.stop_ids = end_ids;
     HADAL_ASSIGN(const runtime::RequestId id, engine.add(r));
     index[id] = i;
   }

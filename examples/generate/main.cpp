@@ -111,8 +111,10 @@ Status run(Arguments& a) {
   if (tokenizer) HADAL_TRY(runtime::check_stop_strings(*tokenizer, a.stop));
   HADAL_ASSIGN(const std::vector<uint32_t> prompt, prompt_ids(a, tokenizer, config));
   if (a.trace) HADAL_TRY(examples::check_writable("--trace", *a.trace));
+  if (!a.ignore_eos) {
+    HADAL_ASSIGN(a.generate.stop_ids, examples::load_end_ids(a.model.directory, config));
+  }
   HADAL_ASSIGN(examples::LoadedModel loaded, examples::load_model(a.model));
-  if (!a.ignore_eos) a.generate.stop_ids = config.eos_token_ids;
   RecorderOptions recorder_options;
   recorder_options.timestamps = a.profile || a.trace;
   HADAL_ASSIGN(runtime::Generator generator,

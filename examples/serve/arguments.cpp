@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include "common/sampling.h"
 #include "serve/http.h"
 
 namespace hadal::serve {
@@ -22,6 +23,7 @@ void add_engine_flags(CLI::App& app, Arguments& a) {
   app.add_option("--swap-mib", a.swap_mib, "host memory for the rows of preempted requests")
       ->capture_default_str();
   examples::add_speculation_options(app, a.speculation);
+  examples::add_generation_config_option(app, a.generation_config);
   app.add_option("--device", a.model.device, "index or part of the name (hadal-info lists them)");
   examples::add_cache_option(app, a.model.cache_format);
   app.add_flag("--absorb-bf16", a.model.absorb_bf16, "bfloat16 copy of kv_b_proj for decode");

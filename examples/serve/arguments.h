@@ -21,6 +21,7 @@ struct Arguments {
   uint32_t rows = 32, max_queue = 256;
   uint64_t cache_tokens = 0;
   uint32_t max_prompt_tokens = 0, swap_mib = 0;
+  std::string generation_config = "auto";  // or none
   examples::SpeculationFlags speculation;
   bool quiet = false;
 };

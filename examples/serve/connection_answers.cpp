@@ -229,8 +229,9 @@ asio::awaitable<bool> Connection::answer_generation(HttpRequest& request) {
   const uint64_t seed = core_.random();
   const auto prepare = [&] {
     Outcome<GenerateRequest> asked =
-        chat ? parse_chat_request(request.body, core_.options.request)
-             : parse_completion_request(request.body, core_.options.request);
+        chat
+            ? parse_chat_request(request.body, core_.options.request, core_.options.defaults)
+            : parse_completion_request(request.body, core_.options.request, core_.options.defaults);
     if (!asked.ok()) return void(error = asked.error());
     Outcome<Job> made = core_.model.prepare(std::move(*asked), seed);
     if (!made.ok()) return void(error = made.error());

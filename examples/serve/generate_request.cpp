@@ -107,12 +107,11 @@ void read_logit_bias(Fields& fields, const RequestLimits& limits, GenerateReques
 
 void read_sampling(Fields& fields, const RequestLimits& limits, GenerateRequest& request) {
   runtime::SamplingOptions& s = request.sampling;
-  s.temperature = 1.0f;  // OpenAI's default
   fields.number("temperature", 0, 2, s.temperature);
   fields.number("top_p", 0, 1, s.top_p);
   if (s.top_p <= 0) fields.refuse("top_p", "must be above 0", Json(0));
   fields.number("min_p", 0, 1, s.min_p);
-  int64_t top_k = 0;
+  int64_t top_k = s.top_k;
   fields.integer("top_k", -1, UINT32_MAX, top_k);  // vLLM: -1 is off
   s.top_k = uint32_t(std::max<int64_t>(top_k, 0));
   fields.number("presence_penalty", -2, 2, s.presence_penalty);
@@ -220,13 +219,14 @@ void read_chat(Fields& fields, const RequestLimits& limits, GenerateRequest& req
 
 // The object of a body, read by `read`.
 template <class Read>
-Outcome<GenerateRequest> parse(std::string_view body, const RequestLimits& limits, AnswerKind kind,
-                               Read&& read) {
+Outcome<GenerateRequest> parse(std::string_view body, const RequestLimits& limits,
+                               const RequestDefaults& defaults, AnswerKind kind, Read&& read) {
   Outcome<Json> json = parse_body(body, limits.json);
   if (!json.ok()) return std::move(json.error());
   Fields fields(*json);
   GenerateRequest request;
   request.kind = kind;
+  request.sampling = defaults.sampling, request.max_tokens = defaults.max_tokens;
   if (fields.ok()) read(fields, limits, request);
   if (!fields.ok()) return fields.error();
   return request;
@@ -235,12 +235,14 @@ Outcome<GenerateRequest> parse(std::string_view body, const RequestLimits& limit
 }  // namespace
 
 Outcome<GenerateRequest> parse_completion_request(std::string_view body,
-                                                  const RequestLimits& limits) {
-  return parse(body, limits, AnswerKind::kCompletion, read_completion);
+                                                  const RequestLimits& limits,
+                                                  const RequestDefaults& defaults) {
+  return parse(body, limits, defaults, AnswerKind::kCompletion, read_completion);
 }
 
-Outcome<GenerateRequest> parse_chat_request(std::string_view body, const RequestLimits& limits) {
-  return parse(body, limits, AnswerKind::kChat, read_chat);
+Outcome<GenerateRequest> parse_chat_request(std::string_view body, const RequestLimits& limits,
+                                            const RequestDefaults& defaults) {
+  return parse(body, limits, defaults, AnswerKind::kChat, read_chat);
 }
 
 Outcome<GenerateRequest> parse_tokenize_request(std::string_view body,
@@ -260,7 +262,7 @@ Outcome<GenerateRequest> parse_tokenize_request(std::string_view body,
     }
     request.prompts.emplace_back(std::move(prompt));
   };
-  return parse(body, limits, AnswerKind::kCompletion, read);
+  return parse(body, limits, {}, AnswerKind::kCompletion, read);
 }
 
 Outcome<std::vector<uint32_t>> parse_detokenize_request(std::string_view body,

@@ -57,11 +57,18 @@ struct RequestLimits {
   JsonLimits json;
 };
 
+// What holds where a request does not say: OpenAI's, unless the model has its own.
+struct RequestDefaults {
+  runtime::SamplingOptions sampling{.temperature = 1.0f, .logit_bias = {}};
+  std::optional<uint32_t> max_tokens;  // none: 16 for completions, chats go on to the context's end
+};
+
 // `body`: bytes of a client, whatever they are.
-[[nodiscard]] Outcome<GenerateRequest> parse_completion_request(std::string_view body,
-                                                                const RequestLimits& limits = {});
+[[nodiscard]] Outcome<GenerateRequest> parse_completion_request(
+    std::string_view body, const RequestLimits& limits = {}, const RequestDefaults& defaults = {});
 [[nodiscard]] Outcome<GenerateRequest> parse_chat_request(std::string_view body,
-                                                          const RequestLimits& limits = {});
+                                                          const RequestLimits& limits = {},
+                                                          const RequestDefaults& defaults = {});
 
 // The body of /tokenize: "prompt", or "messages" with what goes with them.
 [[nodiscard]] Outcome<GenerateRequest> parse_tokenize_request(std::string_view body,

@@ -6,6 +6,7 @@
 #include <chrono>
 #include <csignal>
 
+#include "common/generation_defaults.h"
 #include "common/program.h"
 #include "hadal/runtime/engine.h"
 #include "hadal/runtime/engine_runner.h"
@@ -60,6 +61,15 @@ Status run_some(runtime::Engine& engine, uint32_t context) {
   return {};
 }
 
+// Of generation_config.json: where requests do not say.
+void take_defaults(const model::GenerationConfig& generation, serve::Arguments& a) {
+  examples::apply_generation_config(generation, a.server.defaults.sampling);
+  a.server.defaults.max_tokens = generation.max_new_tokens;
+  const std::string text = examples::generation_text(generation);
+  if (text.empty() || a.quiet) return;
+  fmt::print(stderr, "hadal-serve: defaults from generation_config.json: {}\n", text);
+}
+
 Status run(serve::Arguments& a) {
   HADAL_TRY(serve::finish_arguments(a));
   HADAL_ASSIGN(const model::ModelConfig config, examples::load_config(a.model.directory));
@@ -67,6 +77,11 @@ Status run(serve::Arguments& a) {
   HADAL_TRY(examples::check_tokenizer(a.model.directory, tokenizer, config));
   Result<std::optional<model::ChatTemplate>> chat = examples::load_chat_template(a.model.directory);
   HADAL_TRY(chat.status());
+  model::GenerationConfig generation;
+  if (a.generation_config == "auto") {
+    HADAL_ASSIGN(generation, model::load_generation_config(a.model.directory, config));
+    take_defaults(generation, a);
+  }
   HADAL_ASSIGN(const uint32_t context, examples::choose_context(a.model.context, config));
 
   runtime::EngineOptions options;
@@ -81,7 +96,7 @@ Status run(serve::Arguments& a) {
   serve::ServedModel::Options served;
   served.name = a.name, served.context = loaded.model->options().max_context;
   served.max_prompt_tokens = a.max_prompt_tokens, served.vocab = config.vocab_size;
-  served.end_ids = config.eos_token_ids;
+  served.end_ids = model::end_ids(config, generation);
   served.created = std::chrono::duration_cast<std::chrono::seconds>(
                        std::chrono::system_clock::now().time_since_epoch())
                        .count();

@@ -26,6 +26,7 @@ struct ServerOptions {
   uint32_t max_connections = 4096;
   uint32_t max_requests = 288;  // in the engine, its rows and those that wait; an answer each
   RequestLimits request;
+  RequestDefaults defaults;
 
   double idle_seconds = 75;      // between requests of a connection
   double header_seconds = 10;    // for the whole of a header

@@ -11,9 +11,11 @@
 #include "hadal/model/chat_template.h"
 #include "hadal/model/config.h"
 #include "hadal/model/fingerprint.h"
+#include "hadal/model/generation_config.h"
 #include "hadal/model/safetensors.h"
 #include "hadal/model/tokenizer.h"
 #include "hadal/runtime/json_grammar.h"
+#include "hadal/runtime/sampling_options.h"
 #include "hadal/runtime/sequence_state.h"
 
 namespace hadal::fuzz {
@@ -79,6 +81,26 @@ Outcome config(Bytes bytes) {
   }
   for (const double f : config->rope_inverse_frequencies()) {
     if (!(f > 0.0 && f <= 1.0)) outcome.fault = "a frequency outside (0, 1]";
+  }
+  return outcome;
+}
+
+// Whatever parses must be what the sampler takes.
+Outcome generation_config(Bytes bytes) {
+  model::ModelConfig model;
+  model.vocab_size = 163840;
+  const auto config =
+      model::parse_generation_config(text_of(bytes), "generation_config.json", model);
+  if (!config.ok()) return refused(config.status());
+  runtime::SamplingOptions options;
+  options.temperature = float(config->temperature.value_or(1.0));
+  options.top_p = float(config->top_p.value_or(1.0));
+  options.min_p = float(config->min_p.value_or(0.0));
+  options.repetition_penalty = float(config->repetition_penalty.value_or(1.0));
+  Outcome outcome{.accepted = true, .fault = runtime::check_sampling(options).message()};
+  if (config->max_new_tokens == 0u) outcome.fault = "no token to generate";
+  for (const uint32_t id : model::end_ids(model, *config)) {
+    if (id >= model.vocab_size) outcome.fault = "an id outside the vocabulary";
   }
   return outcome;
 }
@@ -168,10 +190,13 @@ Outcome sequence_state(Bytes given) {
 }
 
 std::span<const ParserTarget> parser_targets() {
-  static constexpr ParserTarget kTargets[] = {
-      {"config", config},           {"safetensors", safetensors},
-      {"tokenizer", tokenizer},     {"chat_template", chat_template},
-      {"json_schema", json_schema}, {"sequence_state", sequence_state}};
+  static constexpr ParserTarget kTargets[] = {{"config", config},
+                                              {"generation_config", generation_config},
+                                              {"safetensors", safetensors},
+                                              {"tokenizer", tokenizer},
+                                              {"chat_template", chat_template},
+                                              {"json_schema", json_schema},
+                                              {"sequence_state", sequence_state}};
   return kTargets;
 }
 

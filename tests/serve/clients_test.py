@@ -343,11 +343,15 @@ async def chat_and_keys():
         model = model_with_template(directory)
         with Server("--served-model-name", "fables", model=model) as server:
             await chat(server)
+            ids = (await completion(server, greedy(tokens=8)))["choices"][0]["token_ids"]
             print("  chat", flush=True)
             assert server.stop()[0] == 0
         refused = subprocess.run([os.environ["HADAL_SERVE"], FABLES, "--port", "0", "--api-key", ""], capture_output=True,
                                  text=True, timeout=60)
         assert refused.returncode == 2 and "--api-key: must be a key, got an empty one" in refused.stderr
+        generation = {"do_sample": False, "top_p": 0.5, "max_new_tokens": 5, "eos_token_id": [1, ids[2]]}
+        with open(os.path.join(model, "generation_config.json"), "w") as file:
+            json.dump(generation, file)
         with Server("--api-key-file", keys, "--cors-origin", "https://example.com", "--speculate",
                     "--log-prompts", model=model) as server:
             for key, status in (("", 401), ("Bearer firs", 401), ("Bearer first key", 200), ("bearer second", 200),
@@ -362,6 +366,13 @@ async def chat_and_keys():
             assert (await ask(server, "GET", "/health", headers=["Origin: https://evil.example"])).status == 403
             await ask(server, "POST", "/v1/completions", greedy(tokens=1), headers=["Authorization: Bearer second"])
             assert '"Once upon a time"' in server.log()  # it was asked to
+            # What the checkpoint's generation_config.json says where a request does not.
+            assert "defaults from generation_config.json: temperature 0, top_p 0.5, max_new_tokens 5\n" in server.log()
+            for more, tokens in (({}, ids[:ids.index(ids[2]) + 1]), ({"ignore_eos": True}, ids[:5]),
+                                 ({"ignore_eos": True, "max_tokens": 7}, ids[:7])):
+                answer = (await ask(server, "POST", "/v1/completions", {
+                    "prompt": PROMPT, "return_token_ids": True, **more}, ["Authorization: Bearer second"])).json()
+                assert answer["choices"][0]["token_ids"] == tokens, (more, answer)
 
 
 async def the_end():

@@ -248,7 +248,8 @@ typedef struct hadal_engine_facts {
   uint32_t mtp_layers;      /* of the checkpoint, loaded or not */
   uint32_t vocab_size;      /* ids are below it */
   uint32_t bos_id;          /* HADAL_NO_TOKEN: none */
-  const uint32_t* eos_ids;  /* where a request ends unless it says IGNORE_EOS */
+  const uint32_t* eos_ids;  /* where a request ends unless it says IGNORE_EOS: config.json's, and
+                               generation_config.json's */
   size_t eos_count;         /* of eos_ids */
 } hadal_engine_facts;
 /* What was loaded, and where. Any thread. */
@@ -298,7 +299,7 @@ typedef int (*hadal_mask_fn)(void* user, const uint32_t* generated, size_t count
 typedef uint32_t hadal_request_flags;
 enum {
   HADAL_REQUEST_LOGPROBS = 1,     /* report log-probabilities, of the token and of top_logprobs */
-  HADAL_REQUEST_IGNORE_EOS = 2,   /* go on behind config.json's end-of-text tokens */
+  HADAL_REQUEST_IGNORE_EOS = 2,   /* go on behind eos_ids of hadal_engine_facts */
   HADAL_REQUEST_PREFILL_ONLY = 4, /* the prompt and the first token; then HADAL_FINISH_EXPORTED */
   HADAL_REQUEST_PLAIN_TEXT = 8    /* `text` as with HADAL_TEXT_PLAIN */
 };
