@@ -21,7 +21,8 @@ bool take_interrupt();
 
 // While it lives, what is typed is not shown, and waits for the next line, also behind a Ctrl-C,
 // which takes nothing away that was printed before it; the terminal is as before afterwards, also
-// when SIGTERM or SIGHUP end the program.
+// when SIGTERM or SIGHUP end the program, and while Ctrl-Z stops it. interrupted() has to be asked
+// now and then, for what goes on in the background and comes to the front.
 class NoEcho {
  public:
   explicit NoEcho(bool enabled);

@@ -24,7 +24,8 @@ class Terminal:
 
     servers = 0
 
-    def __init__(self, directory, *flags, model, **environment):
+    def __init__(self, directory, *flags, model, shell=None, **environment):
+        """With a shell nothing runs yet: "./chat" starts the program."""
         self.directory = directory
         Terminal.servers += 1  # the one before may still be ending
         self.socket = os.path.join(directory, f"tmux{Terminal.servers}")
@@ -33,6 +34,11 @@ class Terminal:
         command = shlex.join(launcher + [os.environ["HADAL_CHAT"], model, *map(str, flags)])
         # Ctrl-C goes to the shell, too. The pane stays behind the program's end, so that its last words can be read.
         self.command = f"trap : INT; {command}; echo $? > {shlex.quote(self.code)}; exec cat"
+        if shell is not None:
+            with open(os.path.join(directory, "chat"), "w") as file:
+                file.write(f"#!/bin/sh\nexec {command}\n")
+            os.chmod(os.path.join(directory, "chat"), 0o700)
+            self.command = f"cd {shlex.quote(directory)}; PS1='$ ' exec {shell}"
         self.environment = dict(os.environ, LP_NUM_THREADS="0", LC_ALL="C.UTF-8",
                                 XDG_STATE_HOME=os.path.join(directory, "state"), HOME=directory,
                                 XDG_CACHE_HOME=os.environ.get("HADAL_CHAT_CACHE", os.path.join(directory, "cache")),
@@ -247,6 +253,52 @@ def keys_at_the_prompt(directory):
         assert t.exit_code() == 130
 
 
+def stopped_and_continued(directory):
+    """Ctrl-Z in an answer gives the shell a terminal that shows what is typed; back in front nothing is shown again."""
+    model = model_with_template(directory, "v3")
+    for shell in "sh -i", "bash --noprofile --norc -i":
+        if shutil.which(shell.split()[0]) is None:
+            continue
+        with Terminal(directory, "--logit-bias", "1=-100", "-n", 900, "--quiet", model=model, shell=shell) as t:
+            t.until_prompt(prompt="$")
+            t.type("./chat")
+            t.until_prompt()
+            for attempt in range(50):
+                question, ahead = f"question{attempt}", f"ahead{attempt}"
+                t.type(question)
+                under_way(t, f">>> {question}\n")
+                t.key("C-z")
+                last = t.until(lambda screen: (lines := screen.rstrip().splitlines()) and lines[-1][:3] in ("$", ">>>")
+                               and lines[-1], "a prompt")
+                if last != "$":  # the answer was over before
+                    t.key("C-u")
+                    t.until_prompt()
+                    continue
+                t.type("fg", enter=False)  # a shell without an editor of its own leaves its echo to the terminal
+                t.until_prompt("fg", prompt="$")
+                t.key("Enter")
+                under_way(t, "$ fg\n./chat\n")
+                t.type(ahead, enter=False)
+                in_time = ">>>" not in t.screen().rsplit("$ fg\n", 1)[-1]
+                t.until_prompt(ahead)
+                assert t.screen().count(ahead) == 1, "it was shown while it was typed"
+                t.key("C-u")
+                t.until_prompt()
+                t.type("/reset")
+                t.until_prompt()
+                if in_time:
+                    break
+            else:
+                raise AssertionError("each answer was over before something was typed")
+            t.key("C-d")
+            t.until_prompt(prompt="$")
+
+
+def under_way(t, behind):
+    """An answer, or what is left of it, behind this text; or its end."""
+    t.until(lambda screen: len((text := screen.rsplit(behind, 1)[-1]).split()) > 20 or ">>>" in text, "an answer under way")
+
+
 def reasoning_on_a_terminal(directory):
     """Dim with colour, between lines without it."""
     model = model_with_template(directory, "r1")
@@ -290,7 +342,7 @@ def main():
         print("there is no tmux")
         sys.exit(77)
     wanted = sys.argv[1:]
-    for test in (a_whole_session, keys_at_the_prompt, reasoning_on_a_terminal, piped_to_one_who_leaves):
+    for test in (a_whole_session, keys_at_the_prompt, stopped_and_continued, reasoning_on_a_terminal, piped_to_one_who_leaves):
         if wanted and test.__name__ not in wanted:
             continue
         begin = time.monotonic()
