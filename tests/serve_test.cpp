@@ -158,8 +158,17 @@ TEST(ServeRequestHost, Chats) {
     return parse_chat_request(R"({"messages":[{"role":"user","content":"a"}],)" + more + "}");
   };
   EXPECT_EQ(chat(R"("tools":[{}],"tool_choice":"none")")->tools, "");
+  EXPECT_TRUE(r->parallel_tool_calls);
+  EXPECT_FALSE(chat(R"("tools":[{}],"parallel_tool_calls":false)")->parallel_tool_calls);
+  EXPECT_EQ(chat(R"("parallel_tool_calls":1)").error().param, "parallel_tool_calls");
   EXPECT_EQ(chat(R"("top_logprobs":3)").error().param, "top_logprobs");
   EXPECT_EQ(chat(R"("tools":[3])").error().param, "tools[0]");
+  // Clients join streams of calls to an empty content, which templates take for one.
+  EXPECT_EQ(parse_chat_request(R"({"messages":[{"role":"assistant","content":"",
+                "tool_calls":[{}]},{"role":"assistant","content":"","tool_calls":[]}]})")
+                ->messages,
+            R"([{"role":"assistant","content":null,"tool_calls":[{}]},)"
+            R"({"role":"assistant","content":"","tool_calls":[]}])");
   EXPECT_EQ(parse_chat_request(R"({"messages":[{"role":"user"}]})").error().message,
             "messages[0].content: must be there, got null");
   EXPECT_EQ(parse_chat_request(R"({"messages":[{"content":"a"}]})").error().param,
@@ -292,8 +301,8 @@ TEST(ServeAnswerHost, EventsAndBodiesSayTheSame) {
     const AnswerWriter writer(model, asked, "id-1", 99);
     std::vector<Answer> streamed, whole;
     for (auto* answers : {&streamed, &whole})
-      answers->emplace_back(
-          Answer::Options{"", chat ? Reasoning::kOpen : Reasoning::kNever, true, {}});
+      answers->emplace_back(Answer::Options{
+          .reasoning = chat ? Reasoning::kOpen : Reasoning::kNever, .keep_ids = true});
     std::string out;
     writer.append_begin(out, 0);
     for (uint32_t i = 0; i < 4; ++i) {

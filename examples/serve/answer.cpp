@@ -5,21 +5,52 @@
 namespace hadal::serve {
 
 Answer::Answer(const Options& options)
-    : keep_ids_(options.keep_ids), marks_(options.marks), splitter_(options.reasoning) {
+    : keep_ids_(options.keep_ids),
+      most_calls_(options.most_calls),
+      marks_(options.marks),
+      silent_marks_(options.silent_marks),
+      splitter_(options.reasoning) {
   delta_.text = options.echo;
   news_ = !options.echo.empty();
 }
 
+void Answer::add(TextAndCalls news) {
+  size_t bytes = news.text.size();
+  delta_.text += news.text;
+  for (ToolCall& call : news.calls) {
+    if (call.index >= most_calls_) continue;
+    bytes += call.name.size() + call.arguments.size() + sizeof call;
+    if (call.begins) {
+      delta_.calls.push_back(std::move(call));
+    } else {
+      delta_.add_arguments(call.index, call.arguments);
+    }
+  }
+  news_ = news_ || bytes > 0;
+  waiting_bytes_ += bytes;
+}
+
 void Answer::show(const SplitText& split) {
-  delta_.reasoning += split.reasoning, delta_.text += split.answer;
-  news_ = news_ || !split.reasoning.empty() || !split.answer.empty();
-  waiting_bytes_ += split.reasoning.size() + split.answer.size();
+  delta_.reasoning += split.reasoning;
+  news_ = news_ || !split.reasoning.empty();
+  waiting_bytes_ += split.reasoning.size();
+  TextAndCalls news;
+  if (most_calls_ > 0) {
+    calls_.push(split.answer, news);
+  } else {
+    news.text = split.answer;
+  }
+  add(std::move(news));
 }
 
 void Answer::split(const runtime::EngineToken& token) {
   const auto mark = token.has_token ? marks_.of(token.id) : examples::ReasoningMark::kNone;
   const bool reasoned = splitter_.reasoning(), had_begun = splitter_.has_begun();
-  show(splitter_.push(token.text, mark));
+  std::string text = token.text;
+  if (most_calls_ > 0 && token.has_token) {
+    for (const SilentMark& silent : silent_marks_) text += silent.id == token.id ? silent.text : "";
+  }
+  show(splitter_.push(text, mark));
   if (splitter_.has_begun() && !had_begun) {
     reasoning_tokens_ = tokens_;  // all that came before was held back for the mark
   } else {
@@ -41,6 +72,11 @@ void Answer::take(const runtime::EngineToken& token) {
   split(token);
   if (token.finish == runtime::FinishReason::kNone) return;
   show(splitter_.flush());
+  if (most_calls_ > 0) {
+    TextAndCalls rest;
+    calls_.flush(rest);
+    add(std::move(rest));
+  }
   finish_ = token.finish, status_ = token.status;
   news_ = true;
 }

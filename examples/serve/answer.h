@@ -2,11 +2,13 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <vector>
 
 #include "common/reasoning.h"
 #include "hadal/runtime/engine_token.h"
+#include "serve/tool_calls.h"
 
 namespace hadal::serve {
 
@@ -18,8 +20,8 @@ struct TokenWithLogprobs {
 };
 
 // What came since the last look.
-struct AnswerDelta {
-  std::string text, reasoning;
+struct AnswerDelta : TextAndCalls {
+  std::string reasoning;
   std::vector<TokenWithLogprobs> logprobs;  // where asked for
   std::vector<uint32_t> ids;                // where asked for
 };
@@ -31,6 +33,8 @@ class Answer {
     Reasoning reasoning = Reasoning::kNever;
     bool keep_ids = false;
     examples::SpecialMarks marks{};
+    uint32_t most_calls = 0;  // of tools, those behind them are left out; 0: calls are text
+    std::span<const SilentMark> silent_marks{};  // of calls; must outlive the answer
   };
   explicit Answer(const Options& options);
 
@@ -49,14 +53,19 @@ class Answer {
   [[nodiscard]] bool reasons() const { return splitter_.has_begun(); }
   // Those of its marks included.
   [[nodiscard]] uint64_t reasoning_tokens() const { return reasoning_tokens_; }
+  [[nodiscard]] bool calls_tools() const { return most_calls_ > 0 && calls_.calls() > 0; }
 
  private:
   void split(const runtime::EngineToken& token);
   void show(const SplitText& split);
+  void add(TextAndCalls news);
 
   bool keep_ids_;
+  uint32_t most_calls_;
   examples::SpecialMarks marks_;
+  std::span<const SilentMark> silent_marks_;
   ReasoningSplitter splitter_;
+  ToolCallSplitter calls_;
   AnswerDelta delta_;
   bool news_ = false;
   size_t waiting_bytes_ = 0;

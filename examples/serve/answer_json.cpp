@@ -10,8 +10,9 @@ namespace {
 // OpenAI's number for the logarithm of 0, for which JSON has none.
 constexpr float kLeastLogprob = -9999.0f;
 
-const char* finish_word(runtime::FinishReason finish) {
-  return finish == runtime::FinishReason::kStop ? "stop" : "length";
+const char* finish_word(const Answer& answer) {
+  if (answer.finish() != runtime::FinishReason::kStop) return "length";
+  return answer.calls_tools() ? "tool_calls" : "stop";
 }
 
 Json usage_json(const Usage& usage) {
@@ -127,6 +128,28 @@ std::string AnswerWriter::logprobs_text(const AnswerDelta& delta) const {
   return dump(kind_ == AnswerKind::kChat ? chat_logprobs(delta) : completion_logprobs(delta));
 }
 
+Json AnswerWriter::call_json(const ToolCall& call, uint32_t index) const {
+  Json json;
+  if (call.begins) {
+    // Unique as the answer's own id is, of which it has 96 bits: OpenAI's take 40 characters.
+    const std::string_view own = std::string_view(id_).substr(id_.find('-') + 1).substr(0, 24);
+    json["id"] = fmt::format("call_{}_{}_{}", own, index, call.index);
+    json["type"] = "function";
+    json["function"]["name"] = call.name;
+  }
+  json["function"]["arguments"] = call.arguments;
+  return json;
+}
+
+Json AnswerWriter::message_json(const Answer& answer, const AnswerDelta& all,
+                                uint32_t index) const {
+  Json json{{"role", "assistant"}, {"content", all.text}};
+  if (all.text.empty() && !all.calls.empty()) json["content"] = nullptr;
+  if (answer.reasons()) json["reasoning_content"] = all.reasoning;
+  for (const ToolCall& call : all.calls) json["tool_calls"].push_back(call_json(call, index));
+  return json;
+}
+
 std::string AnswerWriter::body(std::span<Answer> answers, const Usage& usage) const {
   const bool chat = kind_ == AnswerKind::kChat;
   Json json = head(chat ? "chat.completion" : "text_completion");
@@ -134,10 +157,10 @@ std::string AnswerWriter::body(std::span<Answer> answers, const Usage& usage) co
   for (Answer& answer : answers) {
     AnswerDelta delta = answer.take_delta();
     Json choice;
-    choice["index"] = json["choices"].size();
+    const auto index = uint32_t(json["choices"].size());
+    choice["index"] = index;
     if (chat) {
-      choice["message"] = {{"role", "assistant"}, {"content", std::move(delta.text)}};
-      if (answer.reasons()) choice["message"]["reasoning_content"] = std::move(delta.reasoning);
+      choice["message"] = message_json(answer, delta, index);
       choice["logprobs"] = logprobs_ ? chat_logprobs(delta) : Json();
     } else {
       if (logprobs_) {
@@ -153,7 +176,7 @@ std::string AnswerWriter::body(std::span<Answer> answers, const Usage& usage) co
       }
       choice["text"] = std::move(delta.text);
     }
-    choice["finish_reason"] = finish_word(answer.finish());
+    choice["finish_reason"] = finish_word(answer);
     if (ids_) choice["token_ids"] = delta.ids;
     json["choices"].push_back(std::move(choice));
   }
@@ -171,23 +194,46 @@ void AnswerWriter::append_begin(std::string& out, uint32_t index) const {
 
 void AnswerWriter::append_news(std::string& out, uint32_t index, Answer& answer) const {
   const AnswerDelta delta = answer.take_delta();
+  const char* finish = answer.ended() ? finish_word(answer) : nullptr;
+  // Clients take a call for whole when the end has come, also one in the same event.
+  const bool apart = finish != nullptr && !delta.calls.empty();
+  append_piece(out, index, delta, apart ? nullptr : finish);
+  if (apart) append_piece(out, index, {}, finish);
+}
+
+void AnswerWriter::append_chat_delta(std::string& out, uint32_t index,
+                                     const AnswerDelta& delta) const {
+  const char* comma = "";
+  out += ",\"delta\":{";
+  if (!delta.reasoning.empty()) {
+    out += "\"reasoning_content\":";
+    append_quoted(out, delta.reasoning);
+    comma = ",";
+  }
+  if (!delta.text.empty()) {
+    out += comma;
+    out += "\"content\":";
+    append_quoted(out, delta.text);
+    comma = ",";
+  }
+  if (!delta.calls.empty()) {
+    Json calls = Json::array();
+    for (const ToolCall& call : delta.calls) {
+      calls.push_back({{"index", call.index}});
+      calls.back().update(call_json(call, index));
+    }
+    fmt::format_to(std::back_inserter(out), "{}\"tool_calls\":{}", comma, dump(calls));
+  }
+  out += '}';
+}
+
+void AnswerWriter::append_piece(std::string& out, uint32_t index, const AnswerDelta& delta,
+                                const char* finish) const {
   out += "data: ";
   out += event_head_;
   fmt::format_to(std::back_inserter(out), "{}", index);
   if (kind_ == AnswerKind::kChat) {
-    const char* comma = "";
-    out += ",\"delta\":{";
-    if (!delta.reasoning.empty()) {
-      out += "\"reasoning_content\":";
-      append_quoted(out, delta.reasoning);
-      comma = ",";
-    }
-    if (!delta.text.empty()) {
-      out += comma;
-      out += "\"content\":";
-      append_quoted(out, delta.text);
-    }
-    out += '}';
+    append_chat_delta(out, index, delta);
   } else {
     out += ",\"text\":";
     append_quoted(out, delta.text);
@@ -195,8 +241,8 @@ void AnswerWriter::append_news(std::string& out, uint32_t index, Answer& answer)
   out += ",\"logprobs\":";
   out += delta.logprobs.empty() ? "null" : logprobs_text(delta);
   out += ",\"finish_reason\":";
-  if (answer.ended()) {
-    append_quoted(out, finish_word(answer.finish()));
+  if (finish != nullptr) {
+    append_quoted(out, finish);
   } else {
     out += "null";
   }

@@ -29,12 +29,20 @@ class AnswerWriter {
   [[nodiscard]] std::string body(std::span<Answer> answers, const Usage& usage) const;
   // The event before all others of a chat's answer; nothing for completions.
   void append_begin(std::string& out, uint32_t index) const;
-  // What is new of an answer. Requires news().
+  // What is new of an answer, as one event or two. Requires news().
   void append_news(std::string& out, uint32_t index, Answer& answer) const;
   void append_usage(std::string& out, const Usage& usage) const;
 
  private:
   [[nodiscard]] Json head(const char* object) const;
+  void append_chat_delta(std::string& out, uint32_t index, const AnswerDelta& delta) const;
+  // An event; `finish` may be null.
+  void append_piece(std::string& out, uint32_t index, const AnswerDelta& delta,
+                    const char* finish) const;
+  [[nodiscard]] Json message_json(const Answer& answer, const AnswerDelta& all,
+                                  uint32_t index) const;
+  // `index` of the answer, of which the call's id is made.
+  [[nodiscard]] Json call_json(const ToolCall& call, uint32_t index) const;
   [[nodiscard]] Json completion_logprobs(const AnswerDelta& delta) const;
   [[nodiscard]] Json chat_logprobs(const AnswerDelta& delta) const;
   [[nodiscard]] Json token_json(uint32_t id, float logprob) const;

@@ -39,6 +39,7 @@ void check_message(Fields& fields, const std::string& key, Json& message) {
   if (has_calls && !calls->is_array()) {
     return fields.refuse(key + ".tool_calls", "must be a list", *calls);
   }
+  const bool calls_something = has_calls && !calls->empty();
   const auto content = message.find("content");
   if (content == message.end() || content->is_null()) {
     if (!has_calls) return fields.refuse(key + ".content", "must be there", Json());
@@ -46,8 +47,10 @@ void check_message(Fields& fields, const std::string& key, Json& message) {
   } else if (content->is_array()) {
     join_parts(fields, key + ".content", *content);
   } else if (!content->is_string()) {
-    fields.refuse(key + ".content", "must be a string or a list of text parts", *content);
+    return fields.refuse(key + ".content", "must be a string or a list of text parts", *content);
   }
+  // V3's templates write calls where there is no content; clients join streams to an empty one.
+  if (calls_something && message["content"] == "") message["content"] = nullptr;
 }
 
 }  // namespace
@@ -89,6 +92,7 @@ void read_tools(Fields& fields, GenerateRequest& request) {
   }
   const bool none = choice != nullptr && *choice == "none";
   if (tools != nullptr && !tools->empty() && !none) request.tools = dump(*tools);
+  fields.boolean("parallel_tool_calls", request.parallel_tool_calls);
 }
 
 }  // namespace hadal::serve

@@ -5,12 +5,13 @@
 
 namespace hadal::serve {
 
-// "messages", with contents of text parts made one text, "chat_template_kwargs" and
-// "add_generation_prompt". Whatever else a message has goes to the template as it is.
+// "messages", with contents of text parts made one text and empty ones beside calls null,
+// "chat_template_kwargs" and "add_generation_prompt". Whatever else a message has goes to the
+// template as it is.
 void read_messages(Fields& fields, GenerateRequest& request);
 
-// "tools" and "tool_choice": "auto" gives the tools to the template, "none" gives it none; to make
-// the model call one is not supported.
+// "tools", "parallel_tool_calls" and "tool_choice": "auto" gives the tools to the template and
+// tells calls from the answer, "none" does neither; to make the model call one is not supported.
 void read_tools(Fields& fields, GenerateRequest& request);
 
 }  // namespace hadal::serve

@@ -34,6 +34,7 @@ struct GenerateRequest {
   // Of chats, as JSON texts (hadal/model/chat_template.h).
   std::string messages, tools, template_variables = "{}";
   bool add_generation_prompt = true;
+  bool parallel_tool_calls = true;  // else one call at most
 
   uint32_t n = 1;  // answers of each prompt
   std::optional<uint32_t> max_tokens;

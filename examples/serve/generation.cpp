@@ -23,11 +23,17 @@ const char* finish_name(FinishReason finish, const Status& status) {
 
 Generation::Generation(Core& core, Job job, Time arrived, Signal& news)
     : core_(core), job_(std::move(job)), arrived_(arrived), news_(&news) {
+  const bool tools = !job_.asked.tools.empty();
+  const uint32_t most_calls = job_.asked.parallel_tool_calls ? UINT32_MAX : 1;
   answers_.reserve(job_.requests.size());
   for (size_t i = 0; i < job_.requests.size(); ++i) {
-    answers_.emplace_back(Answer::Options{job_.echoes.empty() ? "" : job_.echoes[i / job_.asked.n],
-                                          job_.reasoning, job_.asked.return_token_ids,
-                                          core_.model.marks()});
+    answers_.emplace_back(
+        Answer::Options{.echo = job_.echoes.empty() ? "" : job_.echoes[i / job_.asked.n],
+                        .reasoning = job_.reasoning,
+                        .keep_ids = job_.asked.return_token_ids,
+                        .marks = core_.model.marks(),
+                        .most_calls = tools ? most_calls : 0,
+                        .silent_marks = core_.model.silent_marks()});
   }
 }
 

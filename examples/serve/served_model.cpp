@@ -24,6 +24,12 @@ ServedModel::ServedModel(model::Tokenizer tokenizer,
       formats_(tokenizer_, options_.end_ids),
       marks_(tokenizer_),
       end_of_reasoning_(tokenizer_.token_to_id("</think>")) {
+  for (const std::string_view mark : kCallMarks) {
+    const auto id = tokenizer_.token_to_id(mark);
+    if (!id) continue;
+    const Result<std::string> text = tokenizer_.decode({&*id, 1});
+    if (text.ok() && text->empty()) silent_marks_.push_back({*id, mark});
+  }
   const uint32_t most = options_.context - 1;  // a token has to follow
   options_.max_prompt_tokens =
       options_.max_prompt_tokens ? std::min(options_.max_prompt_tokens, most) : most;

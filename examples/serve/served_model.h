@@ -13,6 +13,7 @@
 #include "hadal/runtime/engine.h"
 #include "serve/generate_request.h"
 #include "serve/response_format.h"
+#include "serve/tool_calls.h"
 
 namespace hadal::serve {
 
@@ -41,6 +42,7 @@ class ServedModel {
   [[nodiscard]] const Options& options() const { return options_; }
   [[nodiscard]] const model::Tokenizer& tokenizer() const { return tokenizer_; }
   [[nodiscard]] const examples::SpecialMarks& marks() const { return marks_; }
+  [[nodiscard]] std::span<const SilentMark> silent_marks() const { return silent_marks_; }
   [[nodiscard]] bool has_chat_template() const { return chat_template_.has_value(); }
 
   // Thread-safe; takes time in proportion to the text. `random` is what seeds are made of where
@@ -67,6 +69,7 @@ class ServedModel {
   ResponseFormats formats_;
   examples::SpecialMarks marks_;
   std::optional<uint32_t> end_of_reasoning_;  // "</think>" where it is one token
+  std::vector<SilentMark> silent_marks_;
 };
 
 // Seed of a prompt's answer `index`: the given one for the first.
