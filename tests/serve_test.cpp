@@ -472,9 +472,9 @@ TEST(ServeRequestHost, BytesOfAnyKindAreTakenOrRefused) {
     return std::count_if(seeds.begin(), seeds.end(),
                          [&](const std::string& seed) { return parse(seed).ok(); });
   };
-  // completion.json and ids.json; chat.json and schema.json
+  // completion.json and ids.json; chat.json, demanded.json and schema.json
   EXPECT_EQ(taken_by([](const auto& body) { return parse_completion_request(body); }), 2);
-  EXPECT_EQ(taken_by([](const auto& body) { return parse_chat_request(body); }), 2);
+  EXPECT_EQ(taken_by([](const auto& body) { return parse_chat_request(body); }), 3);
   EXPECT_EQ(taken_by([](const auto& body) { return parse_detokenize_request(body); }), 1);
   std::mt19937 random(17);
   hadal::testing::FuzzRounds rounds(3000);

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include "serve/tool_calls.h"
+
 namespace hadal::serve {
 namespace {
 
@@ -53,6 +55,63 @@ void check_message(Fields& fields, const std::string& key, Json& message) {
   if (calls_something && message["content"] == "") message["content"] = nullptr;
 }
 
+// A tool's name and schema.
+CallableTool read_callable(Fields& fields, const std::string& key, const Json& tool) {
+  const Json none = Json::object();
+  const auto function = tool.find("function");
+  Fields inner(function != tool.end() ? *function : none, key + ".function.");
+  CallableTool callable;
+  callable.field = key + ".function.parameters";
+  callable.schema = R"({"type":"object","properties":{}})";  // OpenAI's meaning of none
+  inner.string("name", callable.name);
+  if (inner.ok() && !is_call_name(callable.name)) {
+    inner.refuse("name", "must be 1 to 256 bytes without control characters and <",
+                 Json(callable.name));
+  }
+  if (const Json* schema = inner.find("parameters")) {
+    if (!schema->is_object()) inner.refuse("parameters", "must be a JSON Schema", *schema);
+    callable.schema = schema->empty() ? "" : dump(*schema);
+  }
+  if (!inner.ok()) fields.fail(inner.error());
+  return callable;
+}
+
+void read_must_call(Fields& fields, const RequestLimits& limits, const Json& choice,
+                    const Json& tools, GenerateRequest& request) {
+  std::string name;  // empty: any
+  if (choice.is_object()) {
+    Fields outer(choice, "tool_choice.");
+    std::string type = "function";
+    outer.string("type", type);
+    if (outer.ok() && type != "function") {
+      outer.refuse("type", "must be function", Json(type));
+    }
+    const Json* function = outer.find("function");
+    const Json none;
+    Fields inner(function != nullptr ? *function : none, "tool_choice.function.");
+    inner.string("name", name);
+    if (inner.ok() && name.empty()) inner.refuse("name", "must be a tool's name", Json(name));
+    if (!outer.ok()) return fields.fail(outer.error());
+    if (!inner.ok()) return fields.fail(inner.error());
+  } else if (choice != "required") {
+    return fields.refuse("tool_choice", "must be auto, none, required or a function", choice);
+  }
+  if (tools.size() > limits.callable_tools) {
+    return fields.refuse(
+        "tools",
+        fmt::format("must have at most {} where one has to be called", limits.callable_tools),
+        Json(tools.size()));
+  }
+  for (size_t i = 0; i < tools.size() && fields.ok(); ++i) {
+    CallableTool tool = read_callable(fields, fmt::format("tools[{}]", i), tools[i]);
+    if (name.empty() || tool.name == name) request.must_call.push_back(std::move(tool));
+  }
+  if (request.must_call.empty() && fields.ok()) {
+    fields.refuse("tool_choice", "must be auto or none, or of a tool in tools", choice);
+  }
+  if (choice.is_object()) request.parallel_tool_calls = false;
+}
+
 }  // namespace
 
 void read_messages(Fields& fields, GenerateRequest& request) {
@@ -76,7 +135,7 @@ void read_messages(Fields& fields, GenerateRequest& request) {
   }
 }
 
-void read_tools(Fields& fields, GenerateRequest& request) {
+void read_tools(Fields& fields, const RequestLimits& limits, GenerateRequest& request) {
   const Json* tools = fields.find("tools");
   if (tools != nullptr && !tools->is_array()) {
     return fields.refuse("tools", "must be a list", *tools);
@@ -86,13 +145,12 @@ void read_tools(Fields& fields, GenerateRequest& request) {
       return fields.refuse(fmt::format("tools[{}]", i), "must be an object", (*tools)[i]);
     }
   }
+  fields.boolean("parallel_tool_calls", request.parallel_tool_calls);
   const Json* choice = fields.find("tool_choice");
-  if (choice != nullptr && *choice != "auto" && *choice != "none") {
-    return fields.refuse("tool_choice", "must be auto or none: calls cannot be forced", *choice);
-  }
   const bool none = choice != nullptr && *choice == "none";
   if (tools != nullptr && !tools->empty() && !none) request.tools = dump(*tools);
-  fields.boolean("parallel_tool_calls", request.parallel_tool_calls);
+  if (choice == nullptr || none || *choice == "auto") return;
+  read_must_call(fields, limits, *choice, tools != nullptr ? *tools : Json::array(), request);
 }
 
 }  // namespace hadal::serve

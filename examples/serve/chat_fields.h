@@ -11,7 +11,8 @@ namespace hadal::serve {
 void read_messages(Fields& fields, GenerateRequest& request);
 
 // "tools", "parallel_tool_calls" and "tool_choice": "auto" gives the tools to the template and
-// tells calls from the answer, "none" does neither; to make the model call one is not supported.
-void read_tools(Fields& fields, GenerateRequest& request);
+// tells calls from the answer, "none" does neither; "required" and a function's name make the model
+// call.
+void read_tools(Fields& fields, const RequestLimits& limits, GenerateRequest& request);
 
 }  // namespace hadal::serve

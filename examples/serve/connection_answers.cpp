@@ -238,7 +238,8 @@ asio::awaitable<bool> Connection::answer_generation(HttpRequest& request) {
     job = std::move(*made);
   };
   // A schema may be small and its grammar large.
-  const bool grammar = request.body.find("response_format") != request.body.npos;
+  const bool grammar = request.body.find("response_format") != request.body.npos ||
+                       request.body.find("tool_choice") != request.body.npos;
   co_await run_prepared(request, grammar, prepare);
   request.body = std::string();
   core_.buffered_bytes -= std::exchange(buffered_, 0);

@@ -206,7 +206,7 @@ void read_completion(Fields& fields, const RequestLimits& limits, GenerateReques
 void read_chat(Fields& fields, const RequestLimits& limits, GenerateRequest& request) {
   read_common(fields, limits, request);
   read_messages(fields, request);
-  read_tools(fields, request);
+  read_tools(fields, limits, request);
   read_max_tokens(fields, "max_completion_tokens", request);  // the newer name wins
   bool logprobs = false;
   fields.boolean("logprobs", logprobs);
@@ -247,12 +247,12 @@ Outcome<GenerateRequest> parse_chat_request(std::string_view body, const Request
 
 Outcome<GenerateRequest> parse_tokenize_request(std::string_view body,
                                                 const RequestLimits& limits) {
-  const auto read = [](Fields& fields, const RequestLimits&, GenerateRequest& request) {
+  const auto read = [](Fields& fields, const RequestLimits& most, GenerateRequest& request) {
     fields.string("model", request.model);
     if (fields.find("messages") != nullptr) {
       request.kind = AnswerKind::kChat;
       read_messages(fields, request);
-      return read_tools(fields, request);
+      return read_tools(fields, most, request);
     }
     fields.boolean("add_special_tokens", request.add_special_tokens);
     std::string prompt;

@@ -23,6 +23,12 @@ struct ResponseFormat {
   std::string schema;  // JSON text, with kJsonSchema
 };
 
+// A tool that has to be called.
+struct CallableTool {
+  std::string name, schema;  // of its arguments, as JsonGrammar has it
+  std::string field;         // that has the schema: for messages
+};
+
 using Prompt = std::variant<std::string, std::vector<uint32_t>>;
 
 struct GenerateRequest {
@@ -34,7 +40,8 @@ struct GenerateRequest {
   // Of chats, as JSON texts (hadal/model/chat_template.h).
   std::string messages, tools, template_variables = "{}";
   bool add_generation_prompt = true;
-  bool parallel_tool_calls = true;  // else one call at most
+  bool parallel_tool_calls = true;      // else one call at most
+  std::vector<CallableTool> must_call;  // one of these; empty: as the model likes
 
   uint32_t n = 1;  // answers of each prompt
   std::optional<uint32_t> max_tokens;
@@ -55,6 +62,7 @@ struct RequestLimits {
   uint32_t stop_strings = 16;
   uint32_t stop_string_bytes = 4096;
   uint32_t logit_biases = 1024;
+  uint32_t callable_tools = 128;  // where one has to be called
   JsonLimits json;
 };
 

@@ -22,6 +22,9 @@ ServedModel::ServedModel(model::Tokenizer tokenizer,
       chat_template_(std::move(chat_template)),
       options_(std::move(options)),
       formats_(tokenizer_, options_.end_ids),
+      call_form_(chat_template_
+                     ? CallForm::create(*chat_template_, tokenizer_, options_.end_ids)
+                     : Result<CallForm>(Status{Errc::kUnsupported, "there is no template"})),
       marks_(tokenizer_),
       end_of_reasoning_(tokenizer_.token_to_id("</think>")) {
   for (const std::string_view mark : kCallMarks) {
@@ -78,7 +81,8 @@ Outcome<ServedModel::PromptTokens> ServedModel::render(const GenerateRequest& re
                     "messages", "no_chat_template", 0};
   }
   model::ChatInput input;
-  input.messages = request.messages, input.tools = request.tools;
+  input.messages = call_form_.ok() ? call_form_->messages(request.messages) : request.messages;
+  input.tools = request.tools;
   input.variables = request.template_variables;
   input.add_generation_prompt = request.add_generation_prompt;
   const Result<std::string> text = chat_template_->render(input);
@@ -96,6 +100,29 @@ Outcome<std::vector<uint32_t>> ServedModel::tokenize(const GenerateRequest& requ
   Outcome<PromptTokens> tokens = render(request);
   if (!tokens.ok()) return std::move(tokens.error());
   return std::move(tokens->ids);
+}
+
+Outcome<MaskMaker> ServedModel::masks(const GenerateRequest& request, bool reasons) const {
+  const bool calls = !request.must_call.empty();
+  const std::string field = calls ? "tool_choice" : "response_format";
+  if (calls && !call_form_.ok()) {
+    return ApiError{400, "tool_choice: must be auto or none: " + call_form_.status().message(),
+                    field, "", 0};
+  }
+  const Result<MaskMaker> masks =
+      calls ? call_form_->masks(tokenizer_, request.must_call, request.parallel_tool_calls)
+            : formats_.masks(request.format);
+  if (!masks.ok()) return error_of(masks.status(), calls ? "tools" : field);
+  if (!*masks || !reasons) return *masks;
+  if (!end_of_reasoning_) {
+    return ApiError{400,
+                    fmt::format("{}: must be {} while the model thinks, as </think> is no token "
+                                "of it",
+                                field, calls ? "auto or none" : "text"),
+                    field, "", 0};
+  }
+  return MaskMaker(
+      [make = *masks, end = *end_of_reasoning_] { return behind_reasoning(make(), end); });
 }
 
 Outcome<Job> ServedModel::prepare(GenerateRequest request, uint64_t random) const {
@@ -124,17 +151,11 @@ Outcome<Job> ServedModel::prepare(GenerateRequest request, uint64_t random) cons
     job.echoes.push_back(*decoded);
   }
 
-  const Result<MaskMaker> masks = formats_.masks(request.format);
-  if (!masks.ok()) return error_of(masks.status(), "response_format");
   const bool reasons = job.reasoning == Reasoning::kOpen;
+  const Outcome<MaskMaker> masks = this->masks(request, reasons);
+  if (!masks.ok()) return masks.error();
   // Where the prompt leaves none open, the format holds from the first token on.
   if (*masks && !reasons) job.reasoning = Reasoning::kNever;
-  if (*masks && reasons && !end_of_reasoning_) {
-    return ApiError{400,
-                    "response_format: must be text while the model thinks, as </think> is no "
-                    "token of it",
-                    "response_format", "", 0};
-  }
   for (const std::vector<uint32_t>& ids : prompts) {
     job.prompt_tokens += ids.size();
     for (uint32_t i = 0; i < request.n; ++i) {
@@ -147,7 +168,6 @@ Outcome<Job> ServedModel::prepare(GenerateRequest request, uint64_t random) cons
       r.sampling.seed = seed_of_answer(request.seed.value_or(random), i);
       r.logprobs = request.logprobs;
       if (*masks) r.mask = (*masks)();
-      if (*masks && reasons) r.mask = behind_reasoning(std::move(r.mask), *end_of_reasoning_);
       r.stop = request.stop;
       r.stop_ids = request.stop_token_ids;
       if (!request.ignore_eos) {

@@ -11,6 +11,7 @@
 #include "hadal/model/chat_template.h"
 #include "hadal/model/tokenizer.h"
 #include "hadal/runtime/engine.h"
+#include "serve/call_form.h"
 #include "serve/generate_request.h"
 #include "serve/response_format.h"
 #include "serve/tool_calls.h"
@@ -56,6 +57,8 @@ class ServedModel {
     std::vector<uint32_t> ids;
     examples::Reasoning reasoning = examples::Reasoning::kNever;
   };
+  // Of the tokens that an answer may have, by response_format or tool_choice.
+  [[nodiscard]] Outcome<MaskMaker> masks(const GenerateRequest& request, bool reasons) const;
   [[nodiscard]] std::optional<ApiError> check_name(const std::string& name) const;
   [[nodiscard]] Outcome<PromptTokens> render(const GenerateRequest& request) const;
   [[nodiscard]] Outcome<std::vector<uint32_t>> encode(const Prompt& prompt, const std::string& name,
@@ -67,6 +70,7 @@ class ServedModel {
   std::optional<model::ChatTemplate> chat_template_;
   Options options_;
   ResponseFormats formats_;
+  Result<CallForm> call_form_;  // or why calls cannot be demanded
   examples::SpecialMarks marks_;
   std::optional<uint32_t> end_of_reasoning_;  // "</think>" where it is one token
   std::vector<SilentMark> silent_marks_;

@@ -61,6 +61,10 @@ Match match(std::string_view text, std::string_view mark) {
 
 }  // namespace
 
+bool is_call_name(std::string_view name) {
+  return !name.empty() && name.size() <= kMostHeld && end_of_name(name) == npos;
+}
+
 void TextAndCalls::add_arguments(uint32_t index, std::string_view arguments) {
   if (arguments.empty()) return;
   if (calls.empty() || calls.back().index != index) calls.push_back({index, false, {}, {}});

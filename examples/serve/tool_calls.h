@@ -34,6 +34,10 @@ struct SilentMark {
   std::string_view text;
 };
 
+// Whether a call of a tool with this name can be told from a text: of 1 to 256 bytes without
+// control characters and "<".
+[[nodiscard]] bool is_call_name(std::string_view name);
+
 // What came of a call.
 struct ToolCall {
   uint32_t index = 0;   // in the answer

@@ -273,6 +273,41 @@ async def everything_on_one_server():
         assert code == 0
 
 
+async def demanded_calls(server, body):
+    """tool_choice holds the answer to a call, whatever the model would rather say."""
+    weather = {"type": "object", "properties": {"city": {"enum": ["Paris", "Rome"]}}, "required": ["city"]}
+    tools = [{"type": "function", "function": {"name": "weather", "parameters": weather}},
+             {"type": "function", "function": {"name": "stop"}}]
+    named = {**body, "tools": tools, "tool_choice": {"type": "function", "function": {"name": "weather"}}}
+    end = (await ask(server, "POST", "/tokenize", {"prompt": "</think>"})).json()["tokens"][0]
+    for more in ({}, {"chat_template_kwargs": {"thinking": True}, "logit_bias": {str(end): 50}}):  # a short thought
+        whole = (await ask(server, "POST", "/v1/chat/completions", {**named, **more, "n": 2})).json()
+        for choice in whole["choices"]:
+            assert choice["finish_reason"] == "tool_calls" and choice["message"]["content"] is None, choice
+            (call,) = choice["message"]["tool_calls"]
+            assert call["type"] == "function" and call["function"]["name"] == "weather"
+            assert json.loads(call["function"]["arguments"]) in ({"city": "Paris"}, {"city": "Rome"})
+        assert len({c["message"]["tool_calls"][0]["id"] for c in whole["choices"]}) == 2
+        events = (await ask(server, "POST", "/v1/chat/completions", {**named, **more, "stream": True})).events()
+        choices = [e["choices"][0] for e in events]
+        assert sum([c.get("token_ids", []) for c in choices], []) == whole["choices"][0]["token_ids"]
+        deltas = [d for c in choices for d in c["delta"].get("tool_calls", [])]
+        assert deltas[0]["function"]["name"] == "weather" and all(d["index"] == 0 for d in deltas)
+        assert ("".join(d["function"]["arguments"] for d in deltas)
+                == whole["choices"][0]["message"]["tool_calls"][0]["function"]["arguments"])
+        assert choices[-1]["finish_reason"] == "tool_calls"
+    one_of = {**body, "tools": tools, "tool_choice": "required", "parallel_tool_calls": False, "n": 8}
+    answers = (await ask(server, "POST", "/v1/chat/completions", one_of)).json()["choices"]
+    assert all(len(c["message"]["tool_calls"]) == 1 for c in answers), answers
+    cut = (await ask(server, "POST", "/v1/chat/completions", {**named, "max_tokens": 3})).json()["choices"][0]
+    assert cut["finish_reason"] == "length" and "tool_calls" not in cut["message"] and cut["message"]["content"]
+    for wrong, param in (({"tools": []}, "tool_choice"), ({"tool_choice": "any"}, "tool_choice"),
+                         ({"tools": [{"type": "function", "function": {"name": "weather", "parameters": {"not": {}}}}]},
+                          "tools")):
+        refused = await ask(server, "POST", "/v1/chat/completions", {**named, **wrong})
+        assert refused.status == 400 and refused.json()["error"]["param"] == param, refused.body
+
+
 async def chat(server):
     async def rendered(**more):
         body = {"messages": [{"role": "system", "content": "Tell."}, {"role": "user", "content": [
@@ -330,9 +365,7 @@ async def chat(server):
     assert "".join(d.get("reasoning_content", "") for d in deltas) == "<think>" * 19
     assert "".join(d.get("content", "") for d in deltas) == ""
     assert (await completed(ids, tokens=20, **own))["text"] == "<think>" * 20
-    # Tools reach the template only where they may be called.
-    refused = await ask(server, "POST", "/v1/chat/completions", {**body, "tools": [], "tool_choice": "required"})
-    assert refused.status == 400 and refused.json()["error"]["param"] == "tool_choice"
+    await demanded_calls(server, {**body, "temperature": 1, "seed": 3, "return_token_ids": True})
 
 
 async def chat_and_keys():

@@ -39,6 +39,19 @@ assert.equal(final.choices[0].message.content, answer.choices[0].message.content
 assert.deepEqual(final.choices[0].logprobs.content, answer.choices[0].logprobs.content);
 assert.equal(final.choices[0].finish_reason, answer.choices[0].finish_reason);
 
+// A call that is demanded, whole and streamed: a schema holds its arguments.
+const schema = { type: 'object', properties: { days: { type: 'integer', minimum: 1, maximum: 9 } }, required: ['days'] };
+const call = {
+  model, messages, temperature: 0, tools: [{ type: 'function', function: { name: 'plan', parameters: schema } }],
+  tool_choice: { type: 'function', function: { name: 'plan' } },
+};
+const planned = (await client.chat.completions.create(call)).choices[0];
+assert.equal(planned.finish_reason, 'tool_calls');
+assert.ok([1, 2, 3, 4, 5, 6, 7, 8, 9].includes(JSON.parse(planned.message.tool_calls[0].function.arguments).days));
+const replanned = (await client.chat.completions.stream(call).finalChatCompletion()).choices[0];
+assert.deepEqual(replanned.message.tool_calls[0].function.name, 'plan');
+assert.equal(replanned.message.tool_calls[0].function.arguments, planned.message.tool_calls[0].function.arguments);
+
 // Errors have the package's own classes.
 await assert.rejects(client.completions.create({ ...ask, model: 'gpt-4' }), NotFoundError);
 await assert.rejects(client.completions.create({ ...ask, max_tokens: -1 }), (error) =>

@@ -57,6 +57,21 @@ if held.choices[0].finish_reason == "stop":
     person = json.loads(held.choices[0].message.content)
     assert set(person) == {"name", "age"} and isinstance(person["age"], int), person
 
+# A call that is demanded, whole and streamed. (The package's accumulating stream gives jiter an argument that Debian's jiter
+# does not have.)
+plan = {"type": "object", "properties": {"days": {"type": "integer", "minimum": 1, "maximum": 9}}, "required": ["days"]}
+call = dict(model=model, messages=[{"role": "user", "content": "Plan"}], temperature=0,
+            tools=[{"type": "function", "function": {"name": "plan", "parameters": plan}}],
+            tool_choice={"type": "function", "function": {"name": "plan"}})
+planned = client.chat.completions.create(**call).choices[0]
+assert planned.finish_reason == "tool_calls" and planned.message.content is None, planned
+(own,) = planned.message.tool_calls
+assert own.type == "function" and own.function.name == "plan" and 1 <= json.loads(own.function.arguments)["days"] <= 9
+choices = [part.choices[0] for part in client.chat.completions.create(**call, stream=True)]
+deltas = [delta for choice in choices for delta in choice.delta.tool_calls or []]
+assert deltas[0].function.name == "plan" and deltas[0].id and choices[-1].finish_reason == "tool_calls"
+assert "".join(delta.function.arguments for delta in deltas) == own.function.arguments
+
 # Errors have the package's own classes.
 refused(openai.NotFoundError, lambda: client.completions.create(**dict(ask, model="gpt-4")))
 refused(openai.BadRequestError, lambda: client.completions.create(**dict(ask, max_tokens=-1)), "max_tokens")

@@ -4,6 +4,7 @@
 #include <string_view>
 
 #include "serve/generate_request.h"
+#include "serve/tool_calls.h"
 
 namespace {
 
@@ -27,6 +28,10 @@ void check_request(const Outcome<GenerateRequest>& request) {
   require(request->stop.size() <= limits.stop_strings);
   for (const std::string& stop : request->stop) require(!stop.empty());
   require(!request->max_tokens || *request->max_tokens > 0);
+  require(request->must_call.size() <= limits.callable_tools);
+  for (const CallableTool& tool : request->must_call) {
+    require(is_call_name(tool.name) && (tool.schema.empty() || parse_body(tool.schema).ok()));
+  }
   // What goes on to template and grammar is JSON again.
   for (const std::string* text : {&request->messages, &request->tools, &request->template_variables,
                                   &request->format.schema}) {
