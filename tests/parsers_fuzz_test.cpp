@@ -39,7 +39,7 @@ TEST_P(ParserFuzz, SeedsAndTheirNeighboursAreTakenOrRefused) {
     for (int round = 0; round < 300; ++round) {
       std::vector<uint8_t> bytes = seed.bytes;
       if (round < 100) bytes.resize(bytes.size() * size_t(round) / 100);
-      for (size_t n = round < 100 ? 0 : 1 + random() % 3; n > 0; --n) {
+      for (size_t n = round < 100 || bytes.empty() ? 0 : 1 + random() % 3; n > 0; --n) {
         bytes[random() % bytes.size()] ^= uint8_t(1 << random() % 8);
       }
       // Of exactly its bytes, so that a read behind them is seen.

@@ -1,6 +1,6 @@
 // What every fuzz target is made of: it takes bytes, and says whether the library took them, and
-// what it did wrong. A fuzzer may feed it; the tests feed it kept seeds
-// and random bytes, so that both run the same code.
+// what it did wrong. A fuzzer may feed it; the tests feed it kept seeds and random bytes, so that
+// both run the same code.
 #pragma once
 
 #include <cstddef>
@@ -29,6 +29,8 @@ class ByteSource {
     bytes_ = bytes_.subspan(count);
     return word;
   }
+  // Those that are left, as a text or numbers of another size.
+  [[nodiscard]] Bytes rest() const { return bytes_; }
 
  private:
   Bytes bytes_;
