@@ -10,6 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "driver_leaks.h"
+
 #define HOST_CHECK(condition)                                                  \
   do {                                                                         \
     if (!(condition)) {                                                        \
@@ -80,6 +82,7 @@ static inline VKAPI_ATTR VkBool32 VKAPI_CALL host_on_message(
 /* 0 where there is no Vulkan loader, validation layer or driver. */
 static inline int host_instance_create(host_instance* h) {
   memset(h, 0, sizeof(*h));
+  driver_leaks_show();
   void* loader = dlopen("libvulkan.so.1", RTLD_NOW | RTLD_LOCAL);
   if (!loader) return 0;
   *(void**)(&h->get) = dlsym(loader, "vkGetInstanceProcAddr");

@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <cstdlib>
 
+#include "consumer/driver_leaks.h"
+
 namespace hadal::test {
 namespace {
 
@@ -20,6 +22,7 @@ std::unique_ptr<Device> create_device() {
   options.log = [](LogLevel level, const std::string& text) {
     fmt::print(stderr, "[{}] {}\n", level == LogLevel::kError ? "error" : "log", text);
   };
+  driver_leaks_show();
   Result<std::unique_ptr<Device>> device = Device::create(options);
   if (!device.ok()) {
     fmt::print("no device: {}\n", device.status().message());
