@@ -6,6 +6,8 @@
 #include <random>
 #include <vector>
 
+#include "fuzz/abi.h"
+
 namespace hadal::fuzz {
 namespace {
 
@@ -36,14 +38,6 @@ hadal_range range_of(const CapiWorld& world, ByteSource& random) {
   return r;
 }
 
-template <class T>
-T sized() {
-  T value;
-  std::memset(&value, 0, sizeof(value));
-  value.struct_size = sizeof(value);
-  return value;
-}
-
 // Everything behind struct_size with sizes, and from `ranges` on with ranges.
 template <class T>
 T filled(const CapiWorld& world, ByteSource& random, size_t ranges = sizeof(T)) {
@@ -59,29 +53,6 @@ T filled(const CapiWorld& world, ByteSource& random, size_t ranges = sizeof(T)) 
     std::memcpy(bytes + at, &r, sizeof(r));
   }
   return value;
-}
-
-// A structure in memory of exactly the bytes that it says to have: now and then one of an older or
-// a newer version of the ABI.
-template <class T>
-std::unique_ptr<unsigned char[]> with_other_size(const T& value, ByteSource& random) {
-  const size_t bytes = sizeof(size_t) + random() % (sizeof(T) + 32);
-  auto copy = std::make_unique<unsigned char[]>(bytes);
-  std::memset(copy.get(), random() % 4 ? 0 : 1, bytes);
-  std::memcpy(copy.get(), &value, std::min(bytes, sizeof(T)));
-  std::memcpy(copy.get(), &bytes, sizeof(bytes));
-  return copy;
-}
-
-// What a refusal must have; only sizes can be wrong, or unsupported.
-std::string fault_of(hadal_status status, const hadal_error& error) {
-  if (status == HADAL_OK) return "";
-  if (error.status != status) return "the error's status is not the call's";
-  if (error.message[0] == 0) return "a refusal without a message";
-  if (status != HADAL_ERROR_INVALID_ARGUMENT && status != HADAL_ERROR_UNSUPPORTED) {
-    return error.message;
-  }
-  return "";
 }
 
 template <class Desc, class Args>
@@ -233,6 +204,7 @@ Outcome fuzz_query(const CapiWorld& world, Bytes bytes) {
   // For exactly as many, and not null where it is for none: null asks for the count.
   const auto names = std::make_unique<const char*[]>(room);
   uint32_t count = room;
+  error = HADAL_ERROR_INIT;
   status = hadal_device_extensions(&query, &count, names.get(), &error);
   if (status == HADAL_OK && count > room) return {.fault = "more names than asked for"};
   return {.accepted = status == HADAL_OK, .fault = fault_of(status, error)};

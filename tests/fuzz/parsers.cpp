@@ -1,13 +1,11 @@
 #include "fuzz/parsers.h"
 
-#include <unistd.h>
-
 #include <cmath>
-#include <filesystem>
 #include <fstream>
 #include <string_view>
 #include <vector>
 
+#include "fuzz/folder.h"
 #include "hadal/model/chat_template.h"
 #include "hadal/model/config.h"
 #include "hadal/model/fingerprint.h"
@@ -28,25 +26,6 @@ std::string_view text_of(Bytes bytes) {
 Outcome refused(const Status& status) {
   return {.fault = status.message().empty() ? "a refusal without a message" : ""};
 }
-
-// A folder of the process, gone at its end.
-class Folder {
- public:
-  Folder()
-      : path_(std::filesystem::temp_directory_path() / ("hadal-fuzz-" + std::to_string(getpid()))) {
-    std::filesystem::create_directories(path_);
-  }
-  ~Folder() {
-    std::error_code ignored;
-    std::filesystem::remove_all(path_, ignored);
-  }
-  Folder(const Folder&) = delete;
-  Folder& operator=(const Folder&) = delete;
-  [[nodiscard]] const std::filesystem::path& path() const { return path_; }
-
- private:
-  std::filesystem::path path_;
-};
 
 std::string state_fault(const runtime::SequenceState& state, size_t bytes) {
   if (state.computed >= state.ids.size()) return "as many rows as ids";
