@@ -177,6 +177,7 @@ Status Engine::check_state(const SequenceState& state, bool has_mask) const {
                               *state.logprobs));
   }
   if (state.masked && !has_mask) return refuse("the state's request has a mask, give it again");
+  if (!state.masked && has_mask) return refuse("the state's request has no mask, give none");
   if (state.length > context) {
     return refuse(fmt::format("the state's length must be at most the context of {}, got {}",
                               context, state.length));

@@ -184,6 +184,10 @@ TEST_F(EngineStateGpu, PrefillOnlyRequestsGoOnElsewhere) {
       if (mask) {
         EXPECT_EQ(decode.import_request(*state).status().message(),
                   "engine: the state's request has a mask, give it again");
+      } else {
+        const auto any = [](std::span<const uint32_t>, std::span<uint32_t>) { return false; };
+        EXPECT_EQ(decode.import_request(*state, any).status().message(),
+                  "engine: the state's request has no mask, give none");
       }
       const auto id = decode.import_request(*state, mask);
       ASSERT_TRUE(id.ok()) << id.status().message();
