@@ -64,7 +64,12 @@ class Terminal:
     def __exit__(self, kind, value, trace):
         if kind is not None:
             print("---- the screen", self.screen(), "----", sep="\n", file=sys.stderr)
+        pane = int(self.tmux("display-message", "-p", "#{pane_pid}"))
         self.tmux("kill-server")
+        end = time.monotonic() + PATIENCE
+        while os.path.exists(f"/proc/{pane}"):  # a shell may write its history into the directory
+            assert time.monotonic() < end, "the pane's program does not end"
+            time.sleep(0.01)
 
     def screen(self, escapes=False):
         """All that was shown, long lines whole."""
