@@ -346,6 +346,12 @@ def main():
     if shutil.which("tmux") is None:
         print("there is no tmux")
         sys.exit(77)
+    try:
+        for end in os.openpty():
+            os.close(end)
+    except OSError as error:
+        print(f"there are no pseudo-terminals (/dev/pts): {error}")
+        sys.exit(77)
     wanted = sys.argv[1:]
     for test in (a_whole_session, keys_at_the_prompt, stopped_and_continued, reasoning_on_a_terminal, piped_to_one_who_leaves):
         if wanted and test.__name__ not in wanted:
