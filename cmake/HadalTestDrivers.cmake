@@ -13,7 +13,7 @@ function(hadal_add_driver_tests program)
           ENVIRONMENT "LP_NATIVE_VECTOR_WIDTH=${width};LP_NUM_THREADS=0")
     endforeach()
     add_test(NAME ${program}/system
-             COMMAND $<TARGET_FILE:${program}> --gtest_filter=-ModelGpu.EveryLayer*:ModelGpu.Chunks*:LongContextGpu.Guesses*:CapiEngineTokens*Guesses)
+             COMMAND $<TARGET_FILE:${program}> --gtest_filter=-ModelGpu.EveryLayer*:ModelGpu.Chunks*:LongContextGpu.Guesses*:WarmUpGpu.EveryPipeline*:CapiEngineTokens*Guesses)
   else()
     add_test(NAME ${program}/system COMMAND $<TARGET_FILE:${program}>)
   endif()
