@@ -1,3 +1,5 @@
+// A recursive descent over the lexer's tokens, from statements down to atoms. Longer than other
+// files: its functions call each other. What becomes of the tree is evaluator.cpp's.
 #include "jinja/parser.h"
 
 #include <fmt/format.h>

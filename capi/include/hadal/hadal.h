@@ -6,8 +6,8 @@
  *   record  it into the host's command buffer, as often as wanted    hadal_<kernel>_record
  *
  * One header, so that a host reads one file; a section per kernel, each of the same four parts
- * (formula and operands, desc, args, two functions). The engine of the runtime will have a section
- * at the end and a library of its own.
+ * (formula and operands, desc, args, two functions). The engine has a header and a library of its
+ * own, hadal/hadal_engine.h.
  *
  * What hadal never does: submit, wait, allocate device memory, start a thread, print, abort, read
  * the environment, throw, or keep process-wide state. It does not link libvulkan. It allocates a

@@ -17,8 +17,7 @@ namespace hadal::model {
 
 // None: the file does not say.
 struct GenerationConfig {
-  std::optional<double>
-      temperature;  // 0, whatever else the file says, with do_sample false: greedy
+  std::optional<double> temperature;  // 0 (greedy) with do_sample false, whatever the file's is
   std::optional<double> top_p;
   std::optional<uint32_t> top_k;  // 0 (the file's 0, or -1): off
   std::optional<double> min_p;

@@ -119,15 +119,15 @@ class Engine {
 
   // The request as bytes (hadal/runtime/sequence_state.h), between steps, in whatever state it is:
   // the rows that it has by now go along, its deadline and mask do not. It goes on here until it is
-  // cancelled. One that ended with kExported is forgotten by this call. Errors: kInvalidArgument for an unknown or ended
-  // request; those of the device.
+  // cancelled. One that ended with kExported is forgotten by this call. Errors: kInvalidArgument
+  // for an unknown or ended request; those of the device.
   [[nodiscard]] Result<std::vector<std::byte>> export_request(RequestId request);
   // Goes on with a request that was exported, here or elsewhere: its next tokens are those that it
   // would have got there, if both devices compute the same bits. step() reports the tokens behind
   // those of the state. Its rows wait in host memory until the scheduler admits it. Errors: those
   // of parse_sequence_state and check_same_cache, and of add for what the state says;
-  // kInvalidArgument without a `mask` where the request had one, which no state can hold, and with one
-  // where it had none: other tokens would follow.
+  // kInvalidArgument without a `mask` where the request had one, which no state can hold, and with
+  // one where it had none: other tokens would follow.
   [[nodiscard]] Result<RequestId> import_request(std::span<const std::byte> state,
                                                  TokenMask mask = {});
   // What a state must fit.
