@@ -1,3 +1,4 @@
+// Lines as they come, from a pipe or from a terminal without libedit.
 #include <poll.h>
 #include <unistd.h>
 
